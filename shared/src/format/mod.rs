@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
+
+pub mod record;

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The core of rwsnap: block-level snapshots, writable clones, refresh and instant restore.
+//!
+//! It does no I/O, has no clock and no threads, allocates through [`platform::Platform`] alone and
+//! never panics. A driver (the kernel module, the io_uring server, the storm) submits requests and
+//! commands, carries out the steps that the core gives it, and reports how they ended.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod control;
+pub mod fault;
+pub mod format;
+pub mod platform;
+pub mod units;

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What the core is handed by its driver: memory, shared ownership, atomics and a checksum.
+//!
+//! The core allocates through this trait alone, when a pool is opened or a volume is made, and
+//! never on the way of a request.
+
+use core::ops::{Deref, DerefMut};
+
+/// A 64-bit atomic. Apart from `core::sync::atomic` so that the kernel's memory model, or a model
+/// checker's, can stand behind it. Every operation is sequentially consistent unless it says so.
+pub trait Atom: Send + Sync {
+    /// With this value.
+    fn new(value: u64) -> Self;
+    /// Loads, with acquire ordering.
+    fn load(&self) -> u64;
+    /// Stores, with release ordering.
+    fn store(&self, value: u64);
+    /// Adds, wrapping; gives the value before.
+    fn add(&self, value: u64) -> u64;
+    /// Subtracts, wrapping; gives the value before.
+    fn sub(&self, value: u64) -> u64;
+    /// Sets bits; gives the value before.
+    fn set(&self, bits: u64) -> u64;
+    /// Clears the bits given; gives the value before.
+    fn clear(&self, bits: u64) -> u64;
+    /// A full barrier.
+    fn fence();
+}
+
+/// The driver's side of the core's needs.
+pub trait Platform: Sized {
+    /// A fixed-length array.
+    type Array<T>: DerefMut<Target = [T]>;
+    /// A shared, counted reference.
+    type Ref<T>: Deref<Target = T> + Clone;
+    /// A 64-bit atomic.
+    type Atom: Atom;
+
+    /// An array of `len` times `fill`, or `None` if memory is not to be had.
+    fn array<T: Clone>(&self, len: usize, fill: T) -> Option<Self::Array<T>>;
+
+    /// An array of `len` atomics that hold zero.
+    fn atoms(&self, len: usize) -> Option<Self::Array<Self::Atom>>;
+
+    /// Puts a value under shared ownership.
+    fn share<T>(&self, value: T) -> Option<Self::Ref<T>>;
+
+    /// XXH64 of the bytes (checksum id 1 of the format).
+    fn hash(&self, seed: u64, bytes: &[u8]) -> u64;
+}

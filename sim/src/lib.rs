@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT
+
+//! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the storm.
+
+pub mod platform;

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT
+
+//! The `rwsnap` program.
+
+fn main() {}
