@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+
+//! What happened, as a hash (two runs of a seed must agree) and, if asked for, as text.
+
+use super::rng::mix;
+
+/// The trace of one seed.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    hash: u64,
+    /// Print each line.
+    pub verbose: bool,
+}
+
+impl Trace {
+    /// Folds numbers into the hash.
+    pub fn note(&mut self, numbers: &[u64]) {
+        for &number in numbers {
+            self.hash = mix(self.hash ^ number);
+        }
+    }
+
+    /// Prints a line if asked for.
+    pub fn say(&self, line: impl FnOnce() -> String) {
+        if self.verbose {
+            println!("{}", line());
+        }
+    }
+
+    /// The hash so far.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+}
