@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod control;
+pub mod fast;
 pub mod fault;
 pub mod format;
 pub mod platform;
