@@ -35,8 +35,11 @@ impl Version {
         Self { value, write: now, after: now, end: NEVER, strong: false, durable: false }
     }
 
-    const fn hides(&self, older: &Self) -> bool {
-        self.strong && self.after > older.end
+    /// Whether it is known to have come after another.
+    #[must_use]
+    pub const fn hides(&self, older: &Self) -> bool {
+        let other = self.write != older.write || self.value != older.value;
+        other && self.strong && self.after > older.end
     }
 }
 
@@ -145,6 +148,33 @@ impl Cell {
         }
     }
 
+    /// A block that shows one of these.
+    #[must_use]
+    pub fn among(mut versions: Vec<Version>) -> Self {
+        match versions.as_slice() {
+            [only] => Self::new(only.value),
+            [] => Self::default(),
+            _ => {
+                versions.shrink_to_fit();
+                Self { base: 0, more: Some(Box::new(versions)) }
+            }
+        }
+    }
+
+    /// A block that shows what this one may show, all written durably between two moments.
+    #[must_use]
+    pub fn frozen(&self, begin: u64, end: u64) -> Self {
+        if self.is_settled() {
+            return self.clone();
+        }
+        let (write, strong, durable) = (begin, true, true);
+        Self::among(
+            self.versions()
+                .map(|v| Version { value: v.value, write, after: begin, end, strong, durable })
+                .collect(),
+        )
+    }
+
     /// It shows this value from now on, durably, and nothing else.
     pub fn settle(&mut self, value: u64) {
         *self = Self::new(value);
@@ -186,6 +216,7 @@ mod tests {
         assert!(cell.observe(2, 30, 31));
         assert!(!cell.observe(3, 32, 33));
         assert!(!cell.observe(1, 32, 33));
+        assert!(cell.observe(2, 32, 33));
     }
 
     #[test]

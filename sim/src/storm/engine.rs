@@ -52,6 +52,10 @@ pub trait Engine: Sized {
     /// Names a passed request.
     type Token: Copy;
 
+    /// Bends a plan to what this engine can do.
+    fn adjust(_: &mut Plan) {}
+    /// Whether the check of slots makes sense.
+    const SLOTS: bool = true;
     /// Writes an empty pool.
     fn create(plan: &Plan, put: &mut dyn FnMut(u64, &[u8]));
     /// Begins to open the pool.

@@ -5,14 +5,19 @@
 use super::rng::mix;
 
 /// The trace of one seed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Trace {
     hash: u64,
-    /// Print each line.
-    pub verbose: bool,
+    verbose: bool,
 }
 
 impl Trace {
+    /// An empty trace; with `verbose`, lines are printed.
+    #[must_use]
+    pub const fn new(verbose: bool) -> Self {
+        Self { hash: 0, verbose }
+    }
+
     /// Folds numbers into the hash.
     pub fn note(&mut self, numbers: &[u64]) {
         for &number in numbers {
