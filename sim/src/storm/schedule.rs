@@ -17,7 +17,7 @@ use super::engine::Engine;
 use super::fault::Faults;
 use super::machine::{Event, Io, Machine, Wrong};
 use super::model::{Model, Sort};
-use super::oracle::{Leave, Sweep};
+use super::oracle::{Leave, Matching, Sweep};
 use super::plan::{Order, Plan};
 use super::rng::Rng;
 use super::trace::Trace;
@@ -288,14 +288,17 @@ impl<E: Engine> World<E> {
         if asked.snapshot {
             return self.model.observe_snapshot(asked.key, block, value);
         }
+        let now = self.now;
         let Some(cell) = self.model.cells(asked.key).get_mut(block) else { return Ok(()) };
-        if cell.observe(value, asked.begin, self.now) {
+        if cell.observe(value, asked.begin, now) {
             return Ok(());
         }
-        let may: Vec<String> =
-            cell.seen(asked.begin, self.now).map(|v| show(v.value)).collect();
+        let may: Vec<String> = cell.seen(asked.begin, now).map(|v| show(v.value)).collect();
         let given = self.given.as_ref().and_then(|g| g.replaces(&self.model));
-        if let Some((_, from, begin)) = given.filter(|&(to, ..)| to == asked.key) {
+        let doubt = self.doubt.iter().filter_map(|(change, begin, _)| {
+            change.replaces(&self.model).map(|(to, from)| (to, from, *begin))
+        });
+        for (_, from, begin) in given.into_iter().chain(doubt).filter(|r| r.0 == asked.key) {
             let seen = self.model.seen(from, block, begin, self.now);
             if seen.iter().any(|v| v.value == value) {
                 return Ok(());
@@ -335,15 +338,11 @@ impl<E: Engine> World<E> {
     }
 
     /// Compares a pool after a crash with what it may be; gives the model that it is.
-    fn judged(&self, sweep: &Sweep) -> Result<Model, Wrong> {
+    fn judged(&self, sweep: &Sweep) -> Result<(Model, Matching), Wrong> {
         let mut wrong = None;
-        for mut model in self.outcomes() {
+        for model in self.outcomes() {
             match model.judge(sweep, self.leave()) {
-                Ok(pairs) => {
-                    model.adopt(&sweep.rows, &pairs);
-                    model.settle(sweep, &pairs);
-                    return Ok(model);
-                }
+                Ok(pairs) => return Ok((model, pairs)),
                 // The outcome whose names agree tells more.
                 Err(found) if model.matching(&sweep.rows, self.leave()).is_ok() => {
                     wrong = Some(found);
@@ -364,8 +363,10 @@ impl<E: Engine> World<E> {
             let mut machine: Machine<E> =
                 crash::reopen(&self.plan, disks, &mut rng, again, &mut self.tally.crashes)?;
             let sweep = crash::sweep(&mut machine, &mut rng)?;
-            let model = self.judged(&sweep)?;
+            let (mut model, pairs) = self.judged(&sweep)?;
             if rng.chance(20) {
+                model.adopt(&sweep.rows, &pairs);
+                model.settle(&sweep, &pairs);
                 self.afterlife(machine, model, &mut rng)?;
             }
         }
@@ -404,23 +405,32 @@ impl<E: Engine> World<E> {
         let disks = crash::crashed(&self.machine.disks, &mut self.rng);
         self.tally.crashes += 1;
         let again = self.rng.pick(&[0, 20, 200]);
-        self.renew(disks, again)
+        let sweep = self.renew(disks, again)?;
+        let (model, pairs) = self.judged(&sweep)?;
+        self.model = model;
+        self.model.adopt(&sweep.rows, &pairs);
+        self.model.settle(&sweep, &pairs);
+        self.forget();
+        Ok(())
     }
 
-    /// A fresh core on these disks, compared with the model.
-    pub(super) fn renew(&mut self, disks: Vec<Disk>, again: u64) -> Result<(), Wrong> {
+    /// A fresh core on these disks; gives what clients find in it.
+    fn renew(&mut self, disks: Vec<Disk>, again: u64) -> Result<Sweep, Wrong> {
         let crashes = &mut self.tally.crashes;
         self.machine = crash::reopen(&self.plan, disks, &mut self.rng, again, crashes)?;
         let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
-        self.model = self.judged(&sweep)?;
         self.tally.compared += sweep.content.values().map(|c| c.len() as u64).sum::<u64>();
+        Ok(sweep)
+    }
+
+    /// What was under way before the pool was opened anew is not any more.
+    fn forget(&mut self) {
         self.sessions.clear();
         self.asked.clear();
         self.given = None;
         self.doubt.clear();
         self.fenced = false;
         self.now += 1;
-        Ok(())
     }
 
     /// Ends steps until nothing is under way.
@@ -482,7 +492,11 @@ impl<E: Engine> World<E> {
             return self.crash();
         }
         let disks = std::mem::take(&mut self.machine.disks);
-        self.renew(disks, 0)
+        let sweep = self.renew(disks, 0)?;
+        self.forget();
+        // What clients wrote may still be in the caches of the disks: it must be there now, and
+        // may be lost in a crash to come.
+        self.check_live(&sweep)
     }
 
     /// The end of the story: all at rest, compared, crashed and compared, closed and compared.
@@ -506,6 +520,7 @@ impl<E: Engine> World<E> {
     /// Compares all that clients find now with what they must find.
     fn check_live(&mut self, sweep: &Sweep) -> Result<(), Wrong> {
         let pairs = self.model.matching(&sweep.rows, self.leave())?;
+        self.model.adopt(&sweep.rows, &pairs);
         for (key, row) in pairs {
             let row = &sweep.rows[row];
             let snapshot = matches!(self.model.entities[&key].sort, Sort::Snapshot(_));
