@@ -47,8 +47,8 @@ pub enum Change {
     },
     /// The restore's rate.
     Rate(Key, u64),
-    /// The restore is undone.
-    Cancel(Key),
+    /// The restore is undone; maybe writers are cut off.
+    Cancel(Key, bool),
     /// Destroys.
     Destroy {
         /// What.
@@ -57,6 +57,8 @@ pub enum Change {
         recursive: bool,
         /// When the last user is gone.
         defer: bool,
+        /// Cut clients off.
+        force: bool,
     },
     /// Another name.
     Rename(Key, String),
@@ -120,8 +122,12 @@ impl Change {
                 command.value = (*rate).into();
                 command
             }
-            Self::Cancel(volume) => Command::new(Verb::RestoreCancel, called(volume)),
-            Self::Destroy { keys, recursive, defer } => {
+            Self::Cancel(volume, force) => {
+                flags = if *force { FLAG_FORCE } else { 0 };
+                Command::new(Verb::RestoreCancel, called(volume))
+            }
+            Self::Destroy { keys, recursive, defer, force } => {
+                flags |= if *force { FLAG_FORCE } else { 0 };
                 items.extend(keys.iter().map(|k| item(&model.show(*k))));
                 flags |= if *recursive { FLAG_RECURSIVE } else { 0 };
                 flags |= if *defer { FLAG_DEFER } else { 0 };
@@ -163,7 +169,7 @@ impl Change {
                 Some((*clone, to.unwrap_or_else(|| model.volume(base))))
             }
             Self::Restore { volume, from, .. } => Some((*volume, *from)),
-            Self::Cancel(volume) => Some((*volume, model.undo.get(volume)?.0?)),
+            Self::Cancel(volume, _) => Some((*volume, model.undo.get(volume)?.0?)),
             _ => None,
         }
     }
@@ -187,7 +193,7 @@ impl Change {
             }
             Self::Refresh { .. } => self.apply_refresh(&mut model, begin, end),
             Self::Restore { .. } => self.apply_restore(&mut model, begin, end),
-            Self::Cancel(volume) => {
+            Self::Cancel(volume, _) => {
                 if let Some((Some(before), restored)) = model.undo.remove(volume) {
                     model.replace(*volume, before, begin, end);
                     for key in [before, restored] {
@@ -195,7 +201,7 @@ impl Change {
                     }
                 }
             }
-            Self::Destroy { keys, recursive, defer } => {
+            Self::Destroy { keys, recursive, defer, .. } => {
                 for &key in keys {
                     let gone = if *recursive { model.closure(key) } else { vec![key] };
                     if *defer && !*recursive && !model.clones(key).is_empty() {
@@ -218,6 +224,26 @@ impl Change {
             Self::Rate(..) | Self::Set(..) => {}
         }
         model
+    }
+
+    /// The model after a crash amid a command that is not one step: a destroy of many objects
+    /// takes them in groups, those that hang on others first.
+    #[must_use]
+    pub fn half(&self, model: &Model) -> Option<Model> {
+        let Self::Destroy { keys, recursive, .. } = self else { return None };
+        let gone: Vec<Key> = if *recursive {
+            keys.iter().flat_map(|key| model.closure(*key)).collect()
+        } else {
+            keys.clone()
+        };
+        if gone.len() <= 8 {
+            return None;
+        }
+        let mut model = model.clone();
+        for key in gone {
+            model.entities.entry(key).and_modify(|e| e.optional = true);
+        }
+        Some(model)
     }
 
     fn apply_refresh(&self, model: &mut Model, begin: u64, end: u64) {

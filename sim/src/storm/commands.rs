@@ -41,7 +41,10 @@ impl Given {
     pub fn is_forced(&self) -> bool {
         matches!(
             self.change,
-            Change::Refresh { force: true, .. } | Change::Restore { force: true, .. }
+            Change::Refresh { force: true, .. }
+                | Change::Restore { force: true, .. }
+                | Change::Destroy { force: true, .. }
+                | Change::Cancel(_, true)
         )
     }
 }
@@ -55,7 +58,7 @@ impl Change {
             Self::Refresh { .. } => "refresh",
             Self::Restore { .. } => "restore",
             Self::Rate(..) => "rate",
-            Self::Cancel(_) => "cancel",
+            Self::Cancel(..) => "cancel",
             Self::Destroy { .. } => "destroy",
             Self::Rename(..) => "rename",
             Self::Hold(_) => "hold",
@@ -118,7 +121,7 @@ impl<E: Engine> World<E> {
             },
             3 => self.choose_restore(&snapshots, &clones)?,
             4 => Change::Rate(self.choose_production()?, self.choose_rate()),
-            5 => Change::Cancel(self.choose_production()?),
+            5 => Change::Cancel(self.choose_production()?, self.rng.chance(50)),
             6 => {
                 let mut keys = vec![self.one(&[snapshots, clones].concat())?];
                 if self.rng.chance(20) {
@@ -126,7 +129,7 @@ impl<E: Engine> World<E> {
                     keys.dedup();
                 }
                 let (recursive, defer) = (self.rng.chance(30), self.rng.chance(20));
-                Change::Destroy { keys, recursive, defer }
+                Change::Destroy { keys, recursive, defer, force: self.rng.chance(30) }
             }
             7 => self.choose_rename(&snapshots, &clones)?,
             8 => Change::Hold(self.one(&snapshots)?),

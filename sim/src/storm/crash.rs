@@ -53,27 +53,37 @@ pub fn reopen<E: Engine>(
 ) -> Result<Machine<E>, Wrong> {
     let mut lives = 4;
     'life: loop {
-        let save = disks[0].device;
-        let core = E::open(plan, save).map_err(|f| format!("the pool does not open: {f:?}"))?;
+        let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
         let mut machine = Machine::new(core, disks, plan.save_limit);
         machine.drain()?;
+        let mut failed = false;
         for _ in 0..PATIENCE {
             match machine.core.opened() {
                 Some(Ok(())) => {
                     start(&mut machine)?;
                     return Ok(machine);
                 }
+                Some(Err(_)) if failed => {
+                    disks = crashed(&machine.disks, rng);
+                    continue 'life;
+                }
                 Some(Err(why)) => return Err(format!("the pool does not open: {why}")),
                 None if machine.open() == 0 => return Err("the opening hangs".into()),
                 None => {}
             }
+            let index = rng.index(machine.open());
             if lives > 0 && rng.below(1000) < again {
                 lives -= 1;
                 *crashes += 1;
+                if rng.chance(20) {
+                    // A disk fails: the opening must fail, or not need what failed.
+                    failed = true;
+                    machine.end(index, false, rng)?;
+                    continue;
+                }
                 disks = crashed(&machine.disks, rng);
                 continue 'life;
             }
-            let index = rng.index(machine.open());
             machine.end(index, true, rng)?;
         }
         return Err("the opening never ends".into());
@@ -86,7 +96,13 @@ fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
         let disk = machine.disks.get(usize::from(found.dev.0)).ok_or("a volume on no device")?;
         let device = disk.device;
         let fingerprint = found.fingerprint.map_or(0, |_| disk.fingerprint());
-        if let Err(refusal) = machine.core.online(found.dev, device, fingerprint) {
+        if found.fingerprint.is_some() {
+            let other = machine.core.online(found.dev, device, fingerprint ^ 1, false);
+            if other.is_ok() {
+                return Err(format!("device {:?} was changed and is not refused", found.dev));
+            }
+        }
+        if let Err(refusal) = machine.core.online(found.dev, device, fingerprint, false) {
             return Err(format!("device {:?} is refused: {refusal:?}", found.dev));
         }
     }
@@ -150,6 +166,17 @@ pub fn ask<E: Engine>(
 ///
 /// What went wrong.
 pub fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
+    let mut all = list_all(machine, rng)?;
+    all.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
+    Ok(all)
+}
+
+/// All volumes and snapshots.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn list_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         let reply = ask(machine, rng, command::list(from))?;
@@ -162,7 +189,6 @@ pub fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Ro
         }
         from = head.next.get();
         if from == u64::MAX {
-            all.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
             return Ok(all);
         }
     }

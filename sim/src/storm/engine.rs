@@ -8,6 +8,7 @@ use rwsnap_core::control::Refusal;
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::{Dev, EntityId, Geometry};
 
+use super::disk::Disk;
 use super::plan::Plan;
 
 /// A production volume that the pool knows of.
@@ -59,7 +60,11 @@ pub trait Engine: Sized {
     /// Writes an empty pool.
     fn create(plan: &Plan, put: &mut dyn FnMut(u64, &[u8]));
     /// Begins to open the pool.
-    fn open(plan: &Plan, save: Device) -> Result<Self, Fault>;
+    fn open(plan: &Plan, save: &Disk) -> Result<Self, String>;
+    /// Slots that the save volume has given to metadata.
+    fn metadata_slots(_: &Disk) -> u64 {
+        0
+    }
     /// Whether it is open.
     fn opened(&self) -> Option<Result<(), String>>;
     /// The pool's geometry.
@@ -67,7 +72,13 @@ pub trait Engine: Sized {
     /// The volumes that must be found.
     fn productions(&self) -> Vec<Found>;
     /// One of them is there.
-    fn online(&mut self, dev: Dev, device: Device, fingerprint: u64) -> Result<(), Refusal>;
+    fn online(
+        &mut self,
+        dev: Dev,
+        device: Device,
+        fingerprint: u64,
+        trust: bool,
+    ) -> Result<(), Refusal>;
     /// All are there.
     fn start(&mut self);
     /// Opens a volume by name.

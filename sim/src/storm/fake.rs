@@ -17,6 +17,7 @@ use rwsnap_core::fault::Fault;
 use rwsnap_core::units::{Dev, EntityId, Geometry};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::disk::Disk;
 use super::engine::{Engine, Found, Opened, Routed};
 use super::plan::Plan;
 
@@ -546,12 +547,12 @@ impl Engine for Fake {
         put(0, &catalogue.bytes());
     }
 
-    fn open(plan: &Plan, save: Device) -> Result<Self, Fault> {
+    fn open(plan: &Plan, save: &Disk) -> Result<Self, String> {
         let mut fake = Self {
             plan: plan.clone(),
             catalogue: Catalogue::default(),
             opened: None,
-            save,
+            save: save.device,
             handles: Vec::new(),
             fast: BTreeMap::new(),
             steps: VecDeque::new(),
@@ -589,7 +590,7 @@ impl Engine for Fake {
         all.map(|e| Found { dev: Dev(e.dev), size: e.size, fingerprint: None }).collect()
     }
 
-    fn online(&mut self, _: Dev, _: Device, _: u64) -> Result<(), Refusal> {
+    fn online(&mut self, _: Dev, _: Device, _: u64, _: bool) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -683,6 +684,10 @@ impl Engine for Fake {
 
     fn complete(&mut self, id: StepId, done: &Done<'_>) {
         let Some((memory, cookie)) = self.memory.remove(&id.index) else { return };
+        if self.opened.is_none() && done.result.is_err() {
+            self.opened = Some(Err("a disk failed".into()));
+            return;
+        }
         if let Memory::Meta(_) = memory {
             self.found.push(Catalogue::read(done.bytes));
             self.read_catalogues();

@@ -331,7 +331,11 @@ impl<E: Engine> World<E> {
         let under_way = given.map(|(change, begin)| (change, begin, self.now));
         let doubt = self.doubt.iter().map(|(change, begin, end)| (change, *begin, *end));
         for (change, begin, end) in doubt.chain(under_way) {
-            let more: Vec<Model> = all.iter().map(|m| change.apply(m, begin, end)).collect();
+            let more: Vec<Model> = all
+                .iter()
+                .flat_map(|m| [Some(change.apply(m, begin, end)), change.half(m)])
+                .flatten()
+                .collect();
             all.extend(more);
         }
         all
@@ -511,10 +515,10 @@ impl<E: Engine> World<E> {
         if !self.settle_all()? {
             return Ok(());
         }
-        super::slots::check(&mut self.machine, &mut self.rng, &self.model)?;
+        super::slots::check(&mut self.machine, &mut self.rng)?;
         self.close()?;
         self.quiesce()?;
-        super::slots::check(&mut self.machine, &mut self.rng, &self.model)
+        super::slots::check(&mut self.machine, &mut self.rng)
     }
 
     /// Compares all that clients find now with what they must find.

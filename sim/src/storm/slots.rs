@@ -12,7 +12,6 @@ use super::command;
 use super::crash;
 use super::engine::Engine;
 use super::machine::{Machine, Wrong};
-use super::model::Model;
 use super::rng::Rng;
 
 /// Which chunk of which map, at which epoch, a slot holds.
@@ -60,13 +59,14 @@ fn runs<E: Engine>(
 pub fn check<E: Engine>(
     machine: &mut Machine<E>,
     rng: &mut Rng,
-    model: &Model,
 ) -> Result<(), Wrong> {
     if !E::SLOTS {
         return Ok(());
     }
     let mut holders: BTreeMap<u64, Holder> = BTreeMap::new();
-    for row in crash::list(machine, rng)? {
+    let mut restoring = false;
+    for row in crash::list_all(machine, rng)? {
+        restoring |= row.flags & rows::FLAG_RESTORING != 0;
         if row.flags & rows::FLAG_GIVEN_UP != 0 {
             continue;
         }
@@ -86,8 +86,8 @@ pub fn check<E: Engine>(
         }
     }
     let pool = status(machine, rng)?;
-    let (used, held) = (pool.slots_used.get(), holders.len() as u64);
-    let rests = pool.sweeping.get() == 0 && model.undo.is_empty() && pool.fenced.get() == 0;
+    let (used, held) = (pool.slots_used.get(), holders.len() as u64 + E::metadata_slots(&machine.disks[0]));
+    let rests = pool.sweeping.get() == 0 && !restoring && pool.fenced.get() == 0;
     if used < held || (rests && used != held) {
         return Err(format!("{used} slots are in use, the maps name {held}"));
     }
