@@ -139,6 +139,14 @@ pub(crate) struct Task {
     pub(crate) need: u64,
     /// Of those, the ones that could not be read.
     pub(crate) lost: u64,
+    /// Redirected chunks that get a slot.
+    pub(crate) fresh_need: u64,
+    /// Redirected chunks written in part, which need their base's data.
+    pub(crate) part: u64,
+    /// Redirected chunks that become zeros.
+    pub(crate) zero: u64,
+    /// The base's data of at most two such chunks: (chunk of the word, copy unit).
+    pub(crate) base: [(u32, u32); 2],
     /// The epoch it works under.
     pub(crate) epoch: Epoch,
     /// Steps under way.
@@ -146,8 +154,14 @@ pub(crate) struct Task {
     pub(crate) fault: Option<Fault>,
     pub(crate) walk: Walk,
     pub(crate) places: [Place; 64],
+    /// Counted among those that may load pages.
+    pub(crate) walker: bool,
     /// Its exclusive claim.
     pub(crate) lock: u32,
+    /// A second one: on M, while production is being restored.
+    pub(crate) lock_new: u32,
+    /// The chunks that it writes in place.
+    pub(crate) in_place: u64,
     /// Its claim as a reader in place, or as a writer of slots in place.
     pub(crate) share: u32,
     /// Its chain of copy units and their number.
@@ -177,6 +191,10 @@ impl Task {
             mask: 0,
             need: 0,
             lost: 0,
+            fresh_need: 0,
+            part: 0,
+            zero: 0,
+            base: [(0, NONE); 2],
             epoch: Epoch(0),
             io: 0,
             fault: None,
@@ -189,7 +207,10 @@ impl Task {
                 version: 0,
             },
             places: [UNSET; 64],
+            walker: false,
             lock: NONE,
+            lock_new: NONE,
+            in_place: 0,
             share: NONE,
             units: NONE,
             unit_count: 0,
@@ -221,6 +242,11 @@ impl Task {
             }
         }
         out
+    }
+
+    /// The copy unit that holds the base of the chunk at `bit`.
+    pub(crate) fn base_unit(&self, bit: u32) -> u32 {
+        self.base.iter().find(|b| b.0 == bit && b.1 != NONE).map_or(NONE, |b| b.1)
     }
 
     pub(crate) fn fail(&mut self, fault: Fault) {
