@@ -12,5 +12,8 @@ pub mod api;
 pub mod control;
 pub mod fault;
 pub mod format;
+pub mod map;
 pub mod platform;
+#[cfg(test)]
+mod testing;
 pub mod units;
