@@ -13,5 +13,8 @@ pub mod control;
 pub mod fast;
 pub mod fault;
 pub mod format;
+pub mod map;
 pub mod platform;
+#[cfg(test)]
+mod testing;
 pub mod units;

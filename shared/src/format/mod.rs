@@ -2,4 +2,5 @@
 
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
+pub mod node;
 pub mod record;
