@@ -138,6 +138,16 @@ impl Random {
     pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.bits() % n
     }
+
+    /// An index below `n`, which is not zero.
+    pub(crate) fn index(&mut self, n: usize) -> usize {
+        usize::try_from(self.below(n as u64)).unwrap()
+    }
+
+    /// True once in `n` times.
+    pub(crate) fn once_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
 }
 
 #[test]
