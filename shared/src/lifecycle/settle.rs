@@ -124,7 +124,7 @@ impl<P: Platform> Core<P> {
             if mask & bit(b) == 0 || home || x.level != level || x.what == What::Lost {
                 continue;
             }
-            if self.claims.locked(m, word, bit(b)) {
+            if self.claims.locked(m, word, bit(b)) || self.job(t).touched & bit(b) != 0 {
                 skipped = true;
                 continue;
             }
@@ -135,7 +135,6 @@ impl<P: Platform> Core<P> {
         job.x = places;
         job.set = set;
         job.in_m = in_m;
-        job.touched = 0;
         if set == 0 {
             return self.end_word(t, skipped);
         }
@@ -198,6 +197,7 @@ impl<P: Platform> Core<P> {
     /// The old data is safe. Readers in place must be gone before it is overwritten.
     fn word_gate(&mut self, t: u32) {
         self.free_units(t);
+        self.tasks.at_mut(t).lost = 0;
         let set = self.job(t).set;
         let map = self.vols.at(self.lifecycle.merge.vol).map;
         let word = self.tasks.at(t).word;
@@ -211,7 +211,7 @@ impl<P: Platform> Core<P> {
 
     /// Step 3: reads what goes home, and what R keeps.
     fn read_home(&mut self, t: u32) {
-        let (set, in_m) = (self.job(t).set, self.job(t).in_m);
+        let in_m = self.job(t).in_m;
         let (live, xs) = self.sources(t);
         let keeps = in_m & xs;
         if self.steps.room() < 140 {
@@ -224,13 +224,6 @@ impl<P: Platform> Core<P> {
             return;
         }
         self.count_slot_io(t);
-        // What M had until now is read again if it changes from here on.
-        self.job(t).touched = 0;
-        let m = self.vols.at(self.lifecycle.merge.vol).redirect.unwrap_or_default();
-        let word = self.tasks.at(t).word;
-        if self.claims.locked(m, word, set) {
-            self.job(t).touched = self.locked_chunks(m, word, set);
-        }
         if live != 0 {
             let Some(units) = self.units.chain(live.count_ones()) else { return };
             let task = self.tasks.at_mut(t);
@@ -313,16 +306,13 @@ impl<P: Platform> Core<P> {
             let pieces = chain(unit, n, self.geometry.chunk_bytes());
             let at = self.slot_byte(slot);
             let len = n << self.geometry.shift();
-            self.open_step(Owner::Task(t), Step::Read { dev: Dev::SAVE, at, len }, pieces, 1 << 32);
+            self.open_step(Owner::Task(t), Step::Read { dev: Dev::SAVE, at, len }, pieces, 0);
             unit = self.units.nth(unit, n);
         }
     }
 
     /// Step 4: writes home what was read, and R's slots.
     fn write_home(&mut self, t: u32) {
-        if self.tasks.at(t).lost != 0 {
-            return self.end_word(t, true);
-        }
         if self.steps.room() < 140 {
             return self.wait_for_steps(t);
         }
