@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod control;
 pub mod fault;
 pub mod format;
+pub mod log;
 pub mod platform;
 pub mod units;
 
