@@ -35,7 +35,9 @@ impl<P: Platform> Core<P> {
         }
         match self.load_page(page) {
             Ok(Load::Begin | Load::Shared) => {
-                self.tasks.at_mut(t).queued = true;
+                let task = self.tasks.at_mut(t);
+                task.queued = true;
+                task.page = page;
                 if let Some(queue) = self.page_waiters.get_mut(bucket(page)) {
                     self.tasks.push(queue, t);
                 }
@@ -90,7 +92,9 @@ impl<P: Platform> Core<P> {
         while let Some(t) = self.tasks.pop(&mut waiters) {
             self.tasks.at_mut(t).queued = false;
             if let Err(fault) = result {
-                self.tasks.at_mut(t).fail(fault);
+                if self.tasks.at(t).page == page {
+                    self.tasks.at_mut(t).fail(fault);
+                }
             }
             self.ready(t);
         }

@@ -154,6 +154,8 @@ pub(crate) struct Task {
     pub(crate) fault: Option<Fault>,
     pub(crate) walk: Walk,
     pub(crate) places: [Place; 64],
+    /// The page it waits for.
+    pub(crate) page: crate::units::PageNo,
     /// Counted among those that may load pages.
     pub(crate) walker: bool,
     /// Its exclusive claim.
@@ -207,6 +209,7 @@ impl Task {
                 version: 0,
             },
             places: [UNSET; 64],
+            page: crate::units::PageNo(u64::MAX),
             walker: false,
             lock: NONE,
             lock_new: NONE,
