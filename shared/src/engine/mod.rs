@@ -11,7 +11,7 @@
 //! A request's way: `client.rs` takes it; reads go through `read.rs`, writes of production through
 //! `cow.rs`, writes of clones and of unsettled chunks through `redirect.rs`.
 
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod claims;
 mod client;
 mod commit;
@@ -128,7 +128,7 @@ pub struct Core<P: Platform> {
     pub(crate) flush: Flush,
     pub(crate) checkpoint: checkpoint::Checkpoint<P>,
     pub(crate) opening: open::Opening<P>,
-    pub(crate) space: space::Space,
+    pub(crate) space: space::Space<P>,
     pub(crate) lifecycle: crate::lifecycle::Lifecycle<P>,
 
     pub(crate) counters: Counters,
@@ -142,6 +142,7 @@ pub struct Core<P: Platform> {
     pub(crate) now_ns: u64,
     pub(crate) busy: bool,
     pub(crate) started: bool,
+    pub(crate) closed: Option<Result<(), Fault>>,
     pub(crate) closing: bool,
     pub(crate) fenced: Option<Fault>,
     pub(crate) stats: Stats,
@@ -175,6 +176,8 @@ impl<P: Platform> Core<P> {
             self.run_commit();
             self.run_checkpoint();
             self.run_lifecycle();
+            self.look_at_given_up();
+            self.run_close();
             if self.run.is_empty() {
                 break;
             }

@@ -174,8 +174,8 @@ impl<P: Platform> Core<P> {
             catalog: Catalog::new(&p, 64).ok_or(no_memory)?,
             layers: Layers::new(&p, sizes, pool, root)?,
             group: Group::new(),
-            slots: Slots::new(&p, superblock)?,
-            meta: Meta::new(&p, superblock)?,
+            slots: Slots::new(&p, superblock.slots.get(), superblock.slot_limit.get()).ok_or(no_memory)?,
+            meta: Meta::new(&p, superblock.extents().map(|e| e.pages)).ok_or(no_memory)?,
             log: Writer::new(&p, pool, superblock.log_blocks.get(), 64, &resume).ok_or(no_memory)?,
             tasks: Slab::new(&p, tasks, Task::free())?,
             tasks_reserved: OWN_TASKS,
@@ -204,7 +204,7 @@ impl<P: Platform> Core<P> {
                 result: None,
                 was_clean: superblock.clean.get() != 0,
             },
-            space: Space::default(),
+            space: Space::new(&p)?,
             lifecycle: Lifecycle::new(&p, limits)?,
             counters: Counters {
                 epoch: Epoch(superblock.epoch.get()),
@@ -219,6 +219,7 @@ impl<P: Platform> Core<P> {
             now_ns: 0,
             busy: false,
             started: false,
+            closed: None,
             closing: false,
             fenced: None,
             stats: Stats::default(),
@@ -259,7 +260,7 @@ impl<P: Platform> Core<P> {
                     self.opening_next();
                 }
             },
-            Phase::MetaMap(index) => match self.meta.map_byte(&self.superblock, side, index) {
+            Phase::MetaMap(index) => match self.meta_map_byte(side, index) {
                 Some(at) => self.read_meta(at, 4096, index),
                 None => {
                     let first = self.superblock.catalog_first.get();
@@ -322,6 +323,7 @@ impl<P: Platform> Core<P> {
                 let (entities, next) =
                     read_page(&self.platform, done.bytes, pool, page).ok_or(bad)?;
                 self.catalog.reserve(&self.platform, entities.len())?;
+                self.space.catalog_pages.push(page)?;
                 for entity in entities {
                     self.catalog.put(entity)?;
                 }
@@ -421,7 +423,7 @@ impl<P: Platform> Core<P> {
                     let need = u64::from(self.limits.delta_records).saturating_mul(2);
                     return Err(OpenError::Delta { need });
                 }
-                self.slots.note(record)?;
+                self.slots.replay(record)?;
                 self.put_active(record)?;
             }
             Entry::Entity(entity) => {
@@ -535,8 +537,9 @@ impl<P: Platform> Core<P> {
     fn opening_done(&mut self) -> Result<(), OpenError> {
         self.opening.phase = Phase::Done;
         let mut last = EntityId(0);
-        while let Some(entity) = self.catalog.from(last.next()).next() {
-            let (id, kind) = (entity.id(), entity.kind());
+        loop {
+            let next = self.catalog.from(last.next()).next().map(|e| (e.id(), e.kind()));
+            let Some((id, kind)) = next else { break };
             last = id;
             if matches!(kind, Some(Kind::Production | Kind::Clone)) {
                 self.add_volume(id)?;

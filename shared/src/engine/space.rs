@@ -16,13 +16,16 @@ use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
 use crate::lifecycle::event::{FULL, GIVEN_UP, GROWN};
 use crate::platform::Platform;
-use crate::units::{EntityId, LogPos};
+use crate::units::{EntityId, LogPos, PageNo, Slot};
 
 /// What is known of space.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Space {
-    /// Slots freed by records that no checkpoint has reclaimed yet.
+pub(crate) struct Space<P: Platform> {
+    /// Slots freed by records that no checkpoint contains yet.
     pub(crate) freed: u64,
+    /// Slots that the running checkpoint frees.
+    pub(crate) freezing: u64,
+    /// The pages of the catalogue on disk.
+    pub(crate) catalog_pages: PageList<P>,
     /// The save volume is growing to so many bytes.
     growing: Option<u64>,
     /// Production waits for slots.
@@ -31,6 +34,54 @@ pub(crate) struct Space {
     giving_up: Option<LogPos>,
     /// `FULL` was told.
     told: bool,
+}
+
+impl<P: Platform> Space<P> {
+    pub(crate) fn new(p: &P) -> Result<Self, Fault> {
+        Ok(Self {
+            freed: 0,
+            freezing: 0,
+            catalog_pages: PageList::new(p)?,
+            growing: None,
+            full: false,
+            giving_up: None,
+            told: false,
+        })
+    }
+}
+
+/// A list of pages.
+pub(crate) struct PageList<P: Platform> {
+    pages: P::Array<PageNo>,
+    len: usize,
+}
+
+/// Pages that the catalogue may have: 65,536 entities.
+const CATALOG_PAGES: usize = 16_384;
+
+impl<P: Platform> PageList<P> {
+    fn new(p: &P) -> Result<Self, Fault> {
+        let pages = p.array(CATALOG_PAGES, PageNo(0)).ok_or(Fault::NoMemory)?;
+        Ok(Self { pages, len: 0 })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self, n: usize) -> Option<&PageNo> {
+        self.pages.get(n).filter(|_| n < self.len)
+    }
+
+    pub(crate) fn push(&mut self, page: PageNo) -> Result<(), Fault> {
+        *self.pages.get_mut(self.len).ok_or(Fault::NoMemory)? = page;
+        self.len = self.len.saturating_add(1);
+        Ok(())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
 }
 
 impl<P: Platform> Core<P> {
@@ -53,11 +104,14 @@ impl<P: Platform> Core<P> {
         if !self.space.full || self.fenced.is_some() || self.space.growing.is_some() {
             return;
         }
-        if self.slots.free() > self.slots.reserve().saturating_add(1) {
+        if self.slots.available_to(0) > 0 {
             return self.space_again();
         }
-        if self.space.freed > 0 || self.is_sweeping() {
-            return self.want_checkpoint();
+        if self.space.freed > 0 {
+            self.want_checkpoint();
+        }
+        if self.space.freed > 0 || self.space.freezing > 0 || self.is_sweeping() {
+            return;
         }
         match self.superblock.when_full.get() {
             0 if self.grow() => {}
@@ -104,10 +158,9 @@ impl<P: Platform> Core<P> {
         let start = self.superblock.slots_start.get();
         let room = self.geometry.chunk_of(bytes.saturating_sub(start)).0;
         let slots = room.min(self.superblock.slot_limit.get());
-        self.slots.grow(slots);
+        // The superblock that says so must be durable before a slot beyond the old end is used: the
+        // checkpoint writes it, and only then `Slots` grows.
         self.superblock.slots = slots.into();
-        // The superblock that says so must be durable before a slot beyond the old end is used; a
-        // checkpoint writes it. Until then `Slots` gives none of them out.
         self.event(GROWN, 0, &crate::control::Name::default(), bytes);
         self.want_checkpoint();
     }
@@ -197,11 +250,22 @@ impl<P: Platform> Core<P> {
     /// A redirected write found no slots.
     pub(crate) fn no_slots(&mut self, t: u32) {
         let clone = self.vols.at(self.vol_of(t)).clone;
-        if clone && self.space.freed == 0 && self.superblock.when_full.get() != 0 {
+        let freed = self.space.freed.saturating_add(self.space.freezing);
+        if clone && freed == 0 && self.superblock.when_full.get() != 0 {
             return self.fail_task(t, Fault::NoSpace);
         }
         self.tasks.at_mut(t).stage = Stage::Durable;
         self.wait_for_room(t);
         self.save_full();
+    }
+
+    /// Takes adjacent slots, up to `want`.
+    pub(crate) fn take_slots(&mut self, want: u32) -> Option<(Slot, u32)> {
+        self.slots.alloc_run(want, 0).map(|run| (run.first, run.len))
+    }
+
+    /// Gives back slots that no record names.
+    pub(crate) fn release_slots(&mut self, first: Slot, len: u32) {
+        self.slots.release(crate::slots::Run { first, len });
     }
 }

@@ -173,6 +173,8 @@ pub(crate) struct Task {
     pub(crate) pos: LogPos,
     /// The slot phase it is counted in, if it does I/O on slots.
     pub(crate) slot_phase: Option<bool>,
+    /// Puts into the fresh delta that are reserved for it.
+    pub(crate) reserved: usize,
     /// Counted among its volume's writes under way.
     pub(crate) counted: bool,
     pub(crate) aux: u32,
@@ -219,6 +221,7 @@ impl Task {
             unit_count: 0,
             pos: LogPos(0),
             slot_phase: None,
+            reserved: 0,
             counted: false,
             aux: 0,
         }

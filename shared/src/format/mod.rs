@@ -3,11 +3,8 @@
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
 pub mod entity;
-<<<<<<< HEAD
 pub mod node;
-=======
 pub mod log;
->>>>>>> w-log
 pub mod page;
 pub mod record;
 pub mod superblock;

@@ -11,7 +11,7 @@
 mod clone;
 mod command;
 mod destroy;
-mod event;
+pub(crate) mod event;
 mod merge;
 mod moment;
 mod property;

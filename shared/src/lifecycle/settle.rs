@@ -71,7 +71,7 @@ impl<P: Platform> Core<P> {
         for (first, len) in runs(keeps) {
             for b in first..first.saturating_add(len) {
                 let slot = kept(self.job(t), b);
-                self.slots.release(slot, 1);
+                self.release_slots(slot, 1);
             }
         }
         self.lifecycle.merge.jobs.give(j);
@@ -265,7 +265,7 @@ impl<P: Platform> Core<P> {
     fn give_kept_slots(&mut self, t: u32, keeps: u64) -> bool {
         let mut left = keeps & !self.job(t).keeps;
         while left != 0 {
-            let Some((slot, n)) = self.slots.alloc_run(left.count_ones()) else {
+            let Some((slot, n)) = self.take_slots(left.count_ones()) else {
                 self.save_full();
                 self.wait_for_room(t);
                 return false;
