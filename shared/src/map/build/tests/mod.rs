@@ -2,6 +2,8 @@
 
 //! Checkpoint after checkpoint beside a naive model.
 
+mod large;
+
 use super::{pages_needed, Builder};
 use crate::fault::Fault;
 use crate::format::record::{GroupKey, Kind, Record};
