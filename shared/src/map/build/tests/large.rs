@@ -110,6 +110,19 @@ fn four_levels_are_made_and_changed() {
     steps.compare();
 }
 
+#[test]
+fn the_worst_case_is_announced() {
+    let mut steps = Lockstep::new(110_000);
+    (0..100_000).for_each(|n| steps.put(2 * n, n));
+    steps.pool.checkpoint();
+    // One record more in every other full leaf: each makes two, and no two of them are neighbours.
+    let touched = (60..100_000).step_by(2 * 126);
+    touched.clone().for_each(|n| steps.put(2 * n + 1, 7));
+    let taken = steps.pool.checkpoint();
+    assert!(taken >= 2 * touched.count() as u64, "{taken}");
+    steps.compare();
+}
+
 /// Gives out so many pages and no more.
 struct Short<'a>(&'a mut Store, u32);
 
