@@ -15,6 +15,7 @@ pub mod fault;
 pub mod format;
 pub mod log;
 pub mod platform;
+pub mod slots;
 pub mod units;
 
 #[cfg(test)]
