@@ -210,6 +210,7 @@ impl<P: Platform> Core<P> {
                 epoch: Epoch(superblock.epoch.get()),
                 next_map: MapId(superblock.next_map.get()),
                 next_entity: EntityId(superblock.next_entity.get()),
+                slots: superblock.slots.get(),
             },
             slot_io: [0; 2],
             slot_phase: false,

@@ -2,6 +2,7 @@
 
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
+pub mod create;
 pub mod entity;
 pub mod node;
 pub mod log;
