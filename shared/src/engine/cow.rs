@@ -158,6 +158,7 @@ impl<P: Platform> Core<P> {
         self.tasks.push(&mut self.commit.copies, t);
         self.tasks.at_mut(t).queued = true;
         self.commit.copy_count = self.commit.copy_count.saturating_add(1);
+        self.commit.wanted = true;
     }
 
     /// The records are durable. Readers in place of the chunks must be gone before the bits say that
