@@ -9,7 +9,7 @@
 use crate::api::Step;
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::task::{Stage, What};
-use crate::engine::walk::Stop;
+use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;
 use crate::fault::Fault;
 use crate::platform::Platform;
@@ -48,7 +48,7 @@ impl<P: Platform> Core<P> {
 
     fn read_lookup(&mut self, t: u32) {
         let mask = self.tasks.at(t).mask;
-        match self.look_up(t, mask, 0, u8::MAX) {
+        match self.look_up(t, mask, Levels::All) {
             Err(Stop::Waits) => return,
             Err(Stop::Fault(fault)) => return self.fail_task(t, fault),
             Ok(()) => {}
@@ -97,9 +97,6 @@ impl<P: Platform> Core<P> {
             return true;
         }
         if self.claims.locked(map, word, old) {
-            let task = self.tasks.at_mut(t);
-            task.walk.begun = false;
-            task.stage = if task.stage == Stage::LookupBase { Stage::LookupBase } else { Stage::Lookup };
             self.wait_for_claim(t, map, word);
             return false;
         }

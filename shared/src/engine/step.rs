@@ -18,18 +18,22 @@ pub(crate) const SEGS: usize = 4;
 pub(crate) enum Owner {
     /// A task.
     Task(u32),
-    /// The commit pipeline: writes of slots and log blocks.
+    /// The commit pipeline: a write of slots.
     Commit,
+    /// The commit pipeline: a write of log blocks; the tag names them.
+    Log,
     /// The commit pipeline: its flush.
     CommitFlush,
     /// The flush before pending records are logged.
     Settle,
-    /// A flush of a production device for the flush round.
-    FlushProduction,
-    /// The page cache: a frame being filled.
-    Page(u32),
+    /// The page cache: a page being read.
+    Page(u64),
+    /// The growth of the save volume.
+    Grow,
     /// The checkpoint.
     Checkpoint,
+    /// The flushes before a merge settles.
+    MergeFlush,
     /// Opening the pool.
     Open(u64),
     /// Nobody needs to know.
@@ -135,6 +139,21 @@ impl<P: Platform> Steps<P> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether so many steps can be opened that those who wait for room may try again.
+    pub(crate) fn enough(&self) -> u32 {
+        144
+    }
+
+    /// Whether the queue has room for what one task may say.
+    pub(crate) fn has_out_room(&self) -> bool {
+        usize::try_from(self.count).unwrap_or(usize::MAX).saturating_add(16) < self.out.len()
+    }
+
+    /// Whether new requests had better wait.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.has_out_room()
     }
 
     /// A step that the driver does not complete.

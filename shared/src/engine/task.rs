@@ -139,6 +139,14 @@ pub(crate) struct Task {
     pub(crate) need: u64,
     /// Of those, the ones that could not be read.
     pub(crate) lost: u64,
+    /// Redirected chunks that get a slot.
+    pub(crate) fresh_need: u64,
+    /// Redirected chunks written in part, which need their base's data.
+    pub(crate) part: u64,
+    /// Redirected chunks that become zeros.
+    pub(crate) zero: u64,
+    /// The base's data of at most two such chunks: (chunk of the word, copy unit).
+    pub(crate) base: [(u32, u32); 2],
     /// The epoch it works under.
     pub(crate) epoch: Epoch,
     /// Steps under way.
@@ -146,8 +154,16 @@ pub(crate) struct Task {
     pub(crate) fault: Option<Fault>,
     pub(crate) walk: Walk,
     pub(crate) places: [Place; 64],
+    /// The page it waits for.
+    pub(crate) page: crate::units::PageNo,
+    /// Counted among those that may load pages.
+    pub(crate) walker: bool,
     /// Its exclusive claim.
     pub(crate) lock: u32,
+    /// A second one: on M, while production is being restored.
+    pub(crate) lock_new: u32,
+    /// The chunks that it writes in place.
+    pub(crate) in_place: u64,
     /// Its claim as a reader in place, or as a writer of slots in place.
     pub(crate) share: u32,
     /// Its chain of copy units and their number.
@@ -157,6 +173,8 @@ pub(crate) struct Task {
     pub(crate) pos: LogPos,
     /// The slot phase it is counted in, if it does I/O on slots.
     pub(crate) slot_phase: Option<bool>,
+    /// Puts into the fresh delta that are reserved for it.
+    pub(crate) reserved: usize,
     /// Counted among its volume's writes under way.
     pub(crate) counted: bool,
     pub(crate) aux: u32,
@@ -177,6 +195,10 @@ impl Task {
             mask: 0,
             need: 0,
             lost: 0,
+            fresh_need: 0,
+            part: 0,
+            zero: 0,
+            base: [(0, NONE); 2],
             epoch: Epoch(0),
             io: 0,
             fault: None,
@@ -189,12 +211,17 @@ impl Task {
                 version: 0,
             },
             places: [UNSET; 64],
+            page: crate::units::PageNo(u64::MAX),
+            walker: false,
             lock: NONE,
+            lock_new: NONE,
+            in_place: 0,
             share: NONE,
             units: NONE,
             unit_count: 0,
             pos: LogPos(0),
             slot_phase: None,
+            reserved: 0,
             counted: false,
             aux: 0,
         }
@@ -221,6 +248,11 @@ impl Task {
             }
         }
         out
+    }
+
+    /// The copy unit that holds the base of the chunk at `bit`.
+    pub(crate) fn base_unit(&self, bit: u32) -> u32 {
+        self.base.iter().find(|b| b.0 == bit && b.1 != NONE).map_or(NONE, |b| b.1)
     }
 
     pub(crate) fn fail(&mut self, fault: Fault) {

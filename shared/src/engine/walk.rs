@@ -33,33 +33,44 @@ fn what(kind: Kind) -> What {
     }
 }
 
+/// Which levels to search.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Levels {
+    /// All levels of the task's view.
+    All,
+    /// The first level of the task's view alone.
+    Own,
+    /// All but the first.
+    Base,
+    /// This one.
+    One(Level),
+}
+
 impl<P: Platform> Core<P> {
-    /// Finds the places of the chunks `mask` of the task's word, through its view, in the levels
-    /// from `first` on up to but not including `end`. What no level has stays `What::Unset`.
-    pub(crate) fn look_up(&mut self, t: u32, mask: u64, first: u8, end: u8) -> Result<(), Stop> {
-        let task = self.tasks.at_mut(t);
-        let word = task.word;
+    /// Finds the places of the chunks `mask` of the task's word. What no level has stays
+    /// `What::Unset`.
+    pub(crate) fn look_up(&mut self, t: u32, mask: u64, levels: Levels) -> Result<(), Stop> {
+        let word = self.tasks.at(t).word;
         let version = self.versions.of(word);
+        let task = self.tasks.at_mut(t);
         if !task.walk.begun || task.walk.version != version {
-            for place in &mut task.places {
-                *place = UNSET;
+            for (place, bit) in task.places.iter_mut().zip(0u32..) {
+                if mask >> bit & 1 == 1 {
+                    *place = UNSET;
+                }
             }
-            task.walk = Walk {
-                begun: true,
-                level: first,
-                from: Epoch(0),
-                missing: mask,
-                found: 0,
-                version,
-            };
+            let level = u8::from(levels == Levels::Base);
+            task.walk = Walk { begun: true, missing: mask, version, level, ..Walk::default() };
         }
-        let view = self.views.at(task.view);
-        let mut depth = view.depth.min(end);
         while self.tasks.at(t).walk.missing != 0 {
-            let walk = self.tasks.at(t).walk;
-            let view = self.views.at(self.tasks.at(t).view);
-            depth = depth.min(view.depth);
-            let Some(level) = view.level(walk.level).filter(|_| walk.level < depth) else { break };
+            let at = self.tasks.at(t).walk.level;
+            let level = match levels {
+                Levels::All | Levels::Base => self.views.at(self.tasks.at(t).view).level(at),
+                Levels::Own if at > 0 => None,
+                Levels::Own => self.views.at(self.tasks.at(t).view).level(0),
+                Levels::One(level) => (at == 0).then_some(level),
+            };
+            let Some(level) = level else { break };
             match self.search_level(t, word, level) {
                 Ok(()) => {
                     let walk = &mut self.tasks.at_mut(t).walk;
