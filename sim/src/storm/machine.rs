@@ -318,9 +318,6 @@ impl<E: Engine> Machine<E> {
         let dev = dev_index(dev);
         let (first, blocks) = self.extent(dev, at, u64::from(len))?;
         let (data, pieces) = self.memory.gather(&self.core, id, u64::from(len), &self.ios)?;
-        if fua && !self.disks[dev].device.fua && self.disks[dev].device.volatile {
-            return Err(format!("FUA write to device {dev}, which has none"));
-        }
         let write = self.disks[dev].begin_write(first, data, Kind::Write { fua });
         Ok((dev, first, blocks, Work::Write(write, pieces)))
     }

@@ -27,6 +27,7 @@ mod memory;
 mod model;
 mod oracle;
 mod plan;
+mod real;
 mod rng;
 mod run;
 mod schedule;
@@ -35,4 +36,4 @@ mod slots;
 mod tests;
 mod trace;
 
-pub use run::{storm, Options, Summary, Violation};
+pub use run::{main, Options, Summary, Violation};

@@ -71,6 +71,8 @@ pub struct Plan {
     pub save_limit: u64,
     /// Blocks of the log.
     pub log_blocks: u64,
+    /// Metadata pages of the first extent.
+    pub pages: u64,
     /// Index into [`WHEN_FULL`].
     pub when_full: usize,
     /// Bytes that a first write copies.
@@ -115,7 +117,11 @@ impl Plan {
         let block = rng.pick(&[512, 512, 4096]);
         let chunk = rng.pick(&[4096, 4096, 4096, 8192, 16384, 65536]);
         let productions = Self::draw_productions(&mut rng, block, chunk);
-        let save = Self::draw_save(&mut rng, block, chunk, &productions);
+        let log_blocks = rng.pick(&[32, 40, 64, 128]);
+        let pages = rng.pick(&[16, 24, 64]);
+        let slots = Self::draw_slots(&mut rng, chunk, &productions);
+        let size = slots * u64::from(chunk) + (log_blocks + pages + 40) * 4096;
+        let save = Self::draw_device(&mut rng, size, block);
         let copy_span = chunk << rng.below(4);
         let mut plan = Self {
             seed,
@@ -124,7 +130,8 @@ impl Plan {
             productions,
             save,
             save_limit: save.size * rng.range(1, 3),
-            log_blocks: rng.pick(&[16, 24, 32, 64, 128]),
+            log_blocks,
+            pages,
             when_full: rng.index(WHEN_FULL.len()),
             copy_span,
             limits: Self::draw_limits(&mut rng),
@@ -180,16 +187,15 @@ impl Plan {
             .collect()
     }
 
-    fn draw_save(rng: &mut Rng, block: u32, chunk: u32, productions: &[Device]) -> Device {
+    fn draw_slots(rng: &mut Rng, chunk: u32, productions: &[Device]) -> u64 {
         let all: u64 = productions.iter().map(|d| d.size.div_ceil(u64::from(chunk))).sum();
-        let slots = rng.pick(&[40, 100, all * 2, all * 6]).max(40);
-        Self::draw_device(rng, slots * u64::from(chunk) + (4 << 20), block)
+        rng.pick(&[20, 40, 100, all * 2, all * 6]).max(20)
     }
 
     fn draw_limits(rng: &mut Rng) -> Limits {
         Limits {
             cache_pages: rng.pick(&[4, 4, 8, 64]),
-            delta_records: rng.pick(&[128, 256, 1024, 4096]),
+            delta_records: rng.pick(&[2048, 2048, 4096]),
             requests: rng.pick(&[4, 8, 64]),
             copy_units: rng.pick(&[128, 128, 256]),
         }

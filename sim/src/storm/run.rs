@@ -93,11 +93,13 @@ fn one<E: Engine>(seed: u64, options: &Options) -> (Tally, u64, Option<Violation
     (world.tally, hash, wrong)
 }
 
+/// Runs seeds on the core that ships.
+#[must_use]
+pub fn main(options: &Options) -> Summary {
+    storm::<rwsnap_core::Core<crate::platform::Host>>(options)
+}
+
 /// Runs seeds.
-///
-/// # Panics
-///
-/// If the storm itself is broken.
 #[must_use]
 pub fn storm<E: Engine>(options: &Options) -> Summary {
     let summary = Mutex::new(Summary::default());
