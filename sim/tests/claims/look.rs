@@ -20,7 +20,7 @@ fn place<'a>(world: &World, words: &'a [String]) -> Result<(&'a str, u64, u64), 
     let name = word(words, 1, "a volume")?;
     let (at, bytes) = (word(words, 2, "a place")?, size(word(words, 3, "a length")?)?);
     let Some(wanted) = at.strip_prefix('@') else { return Ok((name, size(at)?, bytes)) };
-    let runs = report::map(world.program()?, name)?;
+    let runs = report::map(world.program()?, name, world.chunk)?;
     let fits =
         |run: &&Run| wanted.split('+').all(|w| run.is(w)) && run.count * world.chunk >= bytes;
     let run = runs.iter().find(fits).ok_or_else(|| format!("nothing is {wanted} in {runs:?}"))?;
@@ -122,7 +122,7 @@ pub(crate) fn qemu_io(world: &mut World, words: &[String]) -> Result<(), String>
 pub(crate) fn bits(world: &mut World, words: &[String]) -> Result<(), String> {
     let name = word(words, 1, "a volume")?;
     let more = words.get(2).is_some_and(|w| w == "at-least");
-    let runs = report::map(world.program()?, name)?;
+    let runs = report::map(world.program()?, name, world.chunk)?;
     let set = |run: &&Run| run.is("bit");
     let chunks = runs.iter().filter(set).flat_map(|run| run.chunk..run.chunk + run.count);
     let set: BTreeSet<_> = chunks.collect();
@@ -140,7 +140,7 @@ pub(crate) fn bits(world: &mut World, words: &[String]) -> Result<(), String> {
 pub(crate) fn map(world: &mut World, words: &[String]) -> Result<(), String> {
     let (name, at, bytes) = place(world, words)?;
     let (first, end) = (at / world.chunk, (at + bytes).div_ceil(world.chunk));
-    let runs = report::map(world.program()?, name)?;
+    let runs = report::map(world.program()?, name, world.chunk)?;
     for run in runs.iter().filter(|r| r.chunk < end && r.chunk + r.count > first) {
         for wanted in &words[4..] {
             if !run.is(wanted) {
@@ -155,7 +155,7 @@ pub(crate) fn map(world: &mut World, words: &[String]) -> Result<(), String> {
 pub(crate) fn distinct(world: &mut World, words: &[String]) -> Result<(), String> {
     let mut owners = BTreeMap::new();
     for name in &words[1..] {
-        let runs = report::map(world.program()?, name)?;
+        let runs = report::map(world.program()?, name, world.chunk)?;
         for run in runs.iter().filter(|r| r.is("slot") && !r.is("base")) {
             for slot in run.at..run.at + run.count {
                 if let Some(other) = owners.insert(slot, name) {

@@ -3,8 +3,8 @@
 //! The claims, end to end: the built program, real NBD clients, files and loop devices.
 //!
 //! Each test carries out one scenario file (`README.md` in this folder says how they read) on three
-//! media, and after it has `rwsnap check` look at the pool. What the volumes should hold is known to
-//! a naive model, an array of sectors for every volume and snapshot.
+//! media, and after it has `rwsnap check` look at the pool. What the volumes should hold is known
+//! to a naive model, an array of sectors for every volume and snapshot.
 
 mod client;
 mod life;

@@ -51,7 +51,7 @@ fn progress(world: &World, name: &str) -> Result<Progress, String> {
     progress.ok_or_else(|| format!("no restore of {name} is under way"))
 }
 
-/// `merge VOLUME to PERCENT`: goes on to there, then pauses. `merge VOLUME end`: goes on to the end.
+/// `merge VOLUME to PERCENT`: goes on to there, then pauses. `merge VOLUME end`: to the end.
 pub(crate) fn merge(world: &mut World, words: &[String]) -> Result<(), String> {
     let name = word(words, 1, "a volume")?;
     let begun = Instant::now();
@@ -119,7 +119,7 @@ pub(crate) fn settled(world: &mut World, words: &[String]) -> Result<(), String>
     let name = word(words, 1, "a volume")?;
     let (at, bytes) = (size(word(words, 2, "a place")?)?, size(word(words, 3, "a length")?)?);
     let (first, end) = (at / world.chunk, (at + bytes).div_ceil(world.chunk));
-    let runs = report::map(world.program()?, name)?;
+    let runs = report::map(world.program()?, name, world.chunk)?;
     let inside =
         |run: &report::Run| end.min(run.chunk + run.count).saturating_sub(first.max(run.chunk));
     let count: u64 = runs.iter().filter(|r| r.is("settled")).map(inside).sum();

@@ -3,8 +3,8 @@
 //! What every volume and snapshot should hold: a pattern for each sector of 512 bytes.
 //!
 //! Pattern 0 is zeros. Pattern `n` fills a sector with cells of 16 bytes, `n` and the sector's
-//! number, so that data in the wrong place is seen. From [`BYTE`] on the low 8 bits fill the sector.
-//! [`ANY`] is not known: somebody else wrote it.
+//! number, so that data in the wrong place is seen. From [`BYTE`] on the low 8 bits fill the
+//! sector. [`ANY`] is not known: somebody else wrote it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

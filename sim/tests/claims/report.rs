@@ -19,7 +19,7 @@ fn number(value: &Value, key: &str) -> Result<u64, String> {
 
 /// Names of all volumes and snapshots.
 pub(crate) fn names(program: &Program) -> Result<Vec<String>, String> {
-    let said = program.ok(&["list", "-H", "-o", "name", "-t", "all"])?;
+    let said = program.ok(&["list", "-H", "-o", "name"])?;
     Ok(said.lines().map(|line| line.trim().to_owned()).collect())
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Progress {
 /// How the restore of a volume stands; `None` if there is none any more.
 pub(crate) fn restore(program: &Program, name: &str) -> Result<Option<Progress>, String> {
     let value = json(program, &["restore", name, "--status", "--json"])?;
-    if value.is_null() || value["state"] == "none" || value["state"] == "finished" {
+    if value.is_null() || value["state"] == "finished" {
         return Ok(None);
     }
     let served = (number(&value, "reads")?, number(&value, "writes")?);
@@ -82,20 +82,18 @@ impl Run {
     }
 }
 
-/// The map of a volume or snapshot: runs in order, without gaps.
-pub(crate) fn map(program: &Program, name: &str) -> Result<Vec<Run>, String> {
+/// The map of a volume or snapshot: runs in order, without gaps, in chunks of `chunk` bytes.
+pub(crate) fn map(program: &Program, name: &str, chunk: u64) -> Result<Vec<Run>, String> {
     let value = json(program, &["map", name, "--json"])?;
-    let rows = value["runs"].as_array().ok_or_else(|| format!("no runs in {value}"))?;
+    let rows = value.as_array().ok_or_else(|| format!("no runs in {value}"))?;
     let mut runs: Vec<Run> = Vec::new();
     for row in rows {
-        let mut words = vec![row["place"].as_str().unwrap_or("?").to_owned()];
-        for flag in ["bit", "base", "settled", "unsettled", "new"] {
-            if row[flag] == true {
-                words.push(flag.to_owned());
-            }
-        }
-        let (chunk, count) = (number(row, "chunk")?, number(row, "count")?);
-        let run = Run { chunk, count, at: row["at"].as_u64().unwrap_or(0), words };
+        let flags = row["flags"].as_array().map_or(&[][..], Vec::as_slice);
+        let words = [&row["place"]].into_iter().chain(flags).filter_map(Value::as_str);
+        let words = words.map(|w| w.trim_start_matches("restore-").to_owned()).collect();
+        let (offset, length) = (number(row, "offset")?, number(row, "length")?);
+        let at = row["at"].as_u64().unwrap_or(0);
+        let run = Run { chunk: offset / chunk, count: length.div_ceil(chunk), at, words };
         let end = runs.last().map_or(0, |last| last.chunk + last.count);
         if run.chunk != end {
             return Err(format!("the map of {name} has a gap or an overlap before {run:?}"));
