@@ -2,4 +2,5 @@
 
 //! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the storm.
 
+pub mod nbd;
 pub mod platform;
