@@ -61,8 +61,8 @@ uri() { echo "nbd+unix:///$1?socket=$work/nbd.sock"; }
 make_image() {
     local limit=$((files_mib << 20))
     mkdir files
-    { find /usr/share /usr/lib /usr/bin -xdev -type f -readable -size +32k -size -8192k -printf '%s %p\n' \
-        2>/dev/null || true; } | sort -k 2 >found
+    { find /usr/share /usr/lib /usr/bin -xdev -type f -readable -size +32k -size -8192k \
+        -printf '%s %p\n' 2>/dev/null || true; } | sort -k 2 >found
     awk -v limit="$limit" '{ sum += $1; sub(/^[0-9]+ /, ""); if (sum < limit) print }' found >list
     tar -cf - --no-recursion -T list 2>/dev/null | tar -xf - -C files
     local mib=0 copy=0

@@ -137,7 +137,8 @@ impl Entry {
             _ if self.live == 0 => return Ok((1, 0)),
             Kind::Gone => 0,
             _ if self.live == self.mask => 1,
-            _ => record.only(self.live).count(),
+            // Not `count`, which would look for an overflow.
+            _ => record.only(self.live).fold(0, |pieces: usize, _| pieces.saturating_add(1)),
         };
         Ok((1, pieces.saturating_add(usize::try_from(cuts).unwrap_or(64))))
     }
