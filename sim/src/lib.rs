@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-//! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the storm.
+//! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the
+//! storm.
 
 pub mod nbd;
 pub mod platform;
