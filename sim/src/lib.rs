@@ -2,4 +2,6 @@
 
 //! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the storm.
 
+pub mod cli;
 pub mod platform;
+pub mod store;
