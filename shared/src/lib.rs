@@ -14,3 +14,6 @@ pub mod fault;
 pub mod format;
 pub mod platform;
 pub mod units;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -2,4 +2,6 @@
 
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
+pub mod page;
 pub mod record;
+pub mod superblock;
