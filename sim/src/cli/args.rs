@@ -22,11 +22,10 @@ pub fn size(text: &str) -> Result<u64, String> {
     let large = || format!("`{text}` is too large");
     let whole: u64 = whole.parse().map_err(|_| large())?;
     let whole = u128::from(whole) << shift;
-    let part: u128 = part.get(..part.len().min(12)).unwrap_or("").bytes().rev().fold(0, |sum, b| {
-        // Digits from the last on: each is a tenth of the place before it, in 2^64ths.
-        (sum + (u128::from(b - b'0') << 64)) / 10
-    });
-    u64::try_from(whole + ((part << shift) >> 64)).map_err(|_| large())
+    let part = part.get(..part.len().min(12)).unwrap_or("");
+    let scale = part.bytes().fold(1, |scale, _| scale * 10);
+    let part = part.bytes().fold(0, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+    u64::try_from(whole + (part << shift) / scale).map_err(|_| large())
 }
 
 /// The number and the shift of its suffix.
@@ -168,13 +167,14 @@ mod tests {
             ("1.5G", 3 << 29),
             ("0.5K", 512),
             ("15E", 15 << 60),
-            ("15.999E", 18_445_591_139_668_523_876),
+            ("15.999E", 18445591152204944769),
             ("18446744073709551615", u64::MAX),
         ];
         for (text, bytes) in good {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        let bad = "16E 18446744073709551616 K iB 1iB 1BiB -1 +1 1.2.3 .5 5. 1,5G ten 1X 0x10 1e3 1KB";
+        let bad =
+            "16E 18446744073709551616 K iB 1iB 1BiB -1 +1 1.2.3 .5 5. 1,5G ten 1X 0x10 1e3 1KB";
         for text in bad.split(' ').chain(["", " ", "1 0"]) {
             assert!(size(text).is_err(), "{text}");
         }

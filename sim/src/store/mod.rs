@@ -13,10 +13,15 @@
 //!   [`device::Volume`] is dropped.
 //! - Nothing here writes to a production volume, but for `offline` on the core's behalf.
 
+pub mod core;
 pub mod device;
+pub mod engine;
 pub mod error;
 pub mod fingerprint;
+pub mod identify;
 pub mod lock;
+pub mod offline;
+pub mod prepare;
 pub mod signature;
 mod sys;
 
