@@ -138,6 +138,16 @@ impl Random {
     pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.bits() % n
     }
+
+    /// An index below `n`, which is not zero.
+    pub(crate) fn index(&mut self, n: usize) -> usize {
+        usize::try_from(self.below(n as u64)).unwrap()
+    }
+
+    /// True once in `n` times.
+    pub(crate) fn once_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
 }
 
 #[test]
@@ -146,4 +156,35 @@ fn xxh64_knows_its_vectors() {
     assert_eq!(xxh64(0, b"abc"), 0x44BC_2CF5_AD77_0999);
     let long: Vec<u8> = (0..100).collect();
     assert_ne!(xxh64(0, &long), xxh64(1, &long));
+}
+
+pub(crate) use TestPlatform as Bench;
+
+/// SplitMix64.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    /// The same numbers for the same seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x2545_F491_4F6C_DD1D).wrapping_add(1))
+    }
+
+    /// Any number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`, which is not zero.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// True once in `n` times.
+    pub(crate) fn once_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! A metadata page: a header of 64 bytes, then 4032 bytes that the kind of page decides on.
+//! A metadata page: a header of 64 bytes, then 4032 bytes that the type of page decides on.
 //!
 //! # Invariants
 //!
-//! A page that [`open`] accepts has a checksum over all its bytes, and names its kind, its own
+//! A page that [`open`] accepts has a checksum over all its bytes, and names its type, its own
 //! number and its pool: a page of another pool, or one written to a wrong place, is refused.
 
 use zerocopy::little_endian::{U16, U32, U64};
@@ -28,21 +28,21 @@ pub const PAGE_WORDS: usize = 504;
 
 const _: () = assert!(PAGE_WORDS * 8 == BODY && PAGE_WORDS as u64 * 64 == PAGE_BITS);
 
-/// "RWPG".
-const MAGIC: u32 = 0x4750_5752;
+/// "rwsn" in the order of the bytes.
+const MAGIC: u32 = u32::from_le_bytes(*b"rwsn");
 
-/// Kind of page: entities of the catalogue.
-pub const KIND_CATALOG: u16 = 3;
-/// Kind of page: bits of the slot bit map.
-pub const KIND_SLOT_BITS: u16 = 4;
-/// Kind of page: bits of the metadata bit map.
-pub const KIND_META_BITS: u16 = 5;
+/// Type of page: entities of the catalogue. (1 and 2 are the tree's leaves and inner pages.)
+pub const TYPE_CATALOG: u8 = 3;
+/// Type of page: bits of the slot bit map.
+pub const TYPE_SLOT_BITS: u8 = 4;
+/// Type of page: bits of the metadata bit map.
+pub const TYPE_META_BITS: u8 = 5;
 
 /// The pool that bytes belong to, and the generation of the superblock that they are written for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Owner {
-    /// UUID of the pool.
-    pub pool: [u8; 16],
+    /// The pool's number: the first 8 bytes of its UUID.
+    pub pool: u64,
     /// Generation of the superblock.
     pub generation: u64,
 }
@@ -53,22 +53,24 @@ pub struct Owner {
 pub struct Header {
     /// XXH64, seed 0, of the bytes 8 to 4095.
     pub checksum: U64,
-    /// "RWPG".
+    /// "rwsn".
     pub magic: U32,
-    /// `KIND_*`.
-    pub kind: U16,
+    /// `TYPE_*`.
+    pub page_type: u8,
+    /// Level in the tree; zero in all other pages.
+    pub level: u8,
     /// Entities, records or entries in the page; zero in a page of bits.
     pub count: U16,
     /// The page's own number.
     pub page: U64,
+    /// The pool's number.
+    pub pool: U64,
     /// Generation of the superblock that it was written for.
     pub generation: U64,
-    /// UUID of the pool.
-    pub pool: [u8; 16],
     /// The next page of a chain, `u64::MAX` for none; zero where there are no chains.
     pub next: U64,
     /// Zero.
-    pub reserved: U64,
+    pub reserved: [U64; 2],
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER);
@@ -76,8 +78,8 @@ const _: () = assert!(size_of::<Header>() == HEADER);
 /// Where a page stands: what [`open`] compares its header with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
-    /// `KIND_*`.
-    pub kind: u16,
+    /// `TYPE_*`.
+    pub page_type: u8,
     /// The page's number.
     pub page: u64,
 }
@@ -99,13 +101,14 @@ pub fn seal<P: Platform>(
     let header = Header {
         checksum: 0.into(),
         magic: MAGIC.into(),
-        kind: place.kind.into(),
+        page_type: place.page_type,
+        level: 0,
         count: count.into(),
         page: place.page.into(),
+        pool: owner.pool.into(),
         generation: owner.generation.into(),
-        pool: owner.pool,
         next: next.into(),
-        reserved: 0.into(),
+        reserved: [0.into(); 2],
     };
     copy(page, 0, header.as_bytes());
     let sum = platform.hash(0, page.get(8..).unwrap_or(&[]));
@@ -116,7 +119,7 @@ pub fn seal<P: Platform>(
 pub fn open<'a, P: Platform>(
     platform: &P,
     page: &'a [u8],
-    pool: &[u8; 16],
+    pool: u64,
     place: Place,
 ) -> Option<(&'a Header, &'a [u8])> {
     if page.len() != PAGE {
@@ -125,8 +128,8 @@ pub fn open<'a, P: Platform>(
     let (header, body) = Header::ref_from_prefix(page).ok()?;
     let sum = platform.hash(0, page.get(8..)?);
     let sound = header.checksum.get() == sum && header.magic.get() == MAGIC;
-    let here = header.kind.get() == place.kind && header.page.get() == place.page;
-    (sound && here && header.pool == *pool).then_some((header, body))
+    let here = header.page_type == place.page_type && header.page.get() == place.page;
+    (sound && here && header.pool.get() == pool).then_some((header, body))
 }
 
 /// Copies `from` into `to` from byte `at` on, as far as there is room.
@@ -141,11 +144,11 @@ mod tests {
     use super::*;
     use crate::testing::TestPlatform;
 
-    const PLACE: Place = Place { kind: KIND_SLOT_BITS, page: 7 };
+    const PLACE: Place = Place { page_type: TYPE_SLOT_BITS, page: 7 };
 
     fn sealed() -> Vec<u8> {
         let mut page = vec![0xA5; PAGE];
-        let owner = Owner { pool: [9; 16], generation: 3 };
+        let owner = Owner { pool: 9, generation: 3 };
         seal(&TestPlatform, &mut page, &owner, PLACE, 2, u64::MAX);
         page
     }
@@ -153,15 +156,15 @@ mod tests {
     #[test]
     fn opens_where_it_stands() {
         let page = sealed();
-        let (header, body) = open(&TestPlatform, &page, &[9; 16], PLACE).unwrap();
+        let (header, body) = open(&TestPlatform, &page, 9, PLACE).unwrap();
         assert_eq!((header.count.get(), header.next.get()), (2, u64::MAX));
         assert_eq!(body.len(), BODY);
         assert!(body.iter().all(|&b| b == 0xA5));
-        for place in [Place { kind: KIND_CATALOG, page: 7 }, Place { page: 8, ..PLACE }] {
-            assert!(open(&TestPlatform, &page, &[9; 16], place).is_none());
+        for place in [Place { page_type: TYPE_CATALOG, page: 7 }, Place { page: 8, ..PLACE }] {
+            assert!(open(&TestPlatform, &page, 9, place).is_none());
         }
-        assert!(open(&TestPlatform, &page, &[8; 16], PLACE).is_none());
-        assert!(open(&TestPlatform, &page[..4095], &[9; 16], PLACE).is_none());
+        assert!(open(&TestPlatform, &page, 8, PLACE).is_none());
+        assert!(open(&TestPlatform, &page[..4095], 9, PLACE).is_none());
     }
 
     #[test]
@@ -169,7 +172,7 @@ mod tests {
         let mut page = sealed();
         for bit in 0..PAGE * 8 {
             page[bit / 8] ^= 1 << (bit % 8);
-            assert!(open(&TestPlatform, &page, &[9; 16], PLACE).is_none(), "bit {bit}");
+            assert!(open(&TestPlatform, &page, 9, PLACE).is_none(), "bit {bit}");
             page[bit / 8] ^= 1 << (bit % 8);
         }
     }

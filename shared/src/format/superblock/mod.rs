@@ -231,6 +231,12 @@ impl Superblock {
         }
     }
 
+    /// The pool's number in pages and log records: the first 8 bytes of its UUID.
+    #[must_use]
+    pub fn pool_number(&self) -> u64 {
+        u64::from_le_bytes(self.pool.first_chunk().copied().unwrap_or_default())
+    }
+
     /// How chunks lie on devices.
     #[must_use]
     pub fn geometry(&self) -> Option<Geometry> {
