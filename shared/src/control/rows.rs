@@ -140,13 +140,16 @@ pub const RUN_UNSETTLED: u32 = 16;
 
 row!(
     /// A run of consecutive chunks that are alike.
-    RunRow, 40 {
+    RunRow, 48 {
         /// First chunk.
         chunk: U64,
         /// How many.
         count: U64,
         /// First slot, or first byte in place.
         at: U64,
+        /// Production: the first slot of the old data that the newest snapshot reads; `u64::MAX` for
+        /// none.
+        old: U64,
         /// `PLACE_*`.
         place: U32,
         /// `RUN_*`.

@@ -93,7 +93,7 @@ impl<P: Platform> Core<P> {
                 self.want_checkpoint();
                 break;
             }
-            if u64::from(chunks) > self.slots.free_for_copies() {
+            if u64::from(chunks) > self.slots.available_to(0) {
                 self.save_full();
                 break;
             }
@@ -109,7 +109,7 @@ impl<P: Platform> Core<P> {
         }
         self.write_slots(&mut gather);
         if run.1 != 0 {
-            self.slots.release(run.0, run.1);
+            self.release_slots(run.0, run.1);
         }
         self.commit.wanted |= self.commit.copies.head != NONE && self.space_state_ok();
     }
@@ -135,7 +135,7 @@ impl<P: Platform> Core<P> {
                 if lost & bit(b) == 0 {
                     if run.1 == 0 {
                         let left = (need & !lost).count_ones();
-                        *run = self.slots.alloc_run(want.max(left)).ok_or(crate::bug!())?;
+                        *run = self.take_slots(want.max(left)).ok_or(crate::bug!())?;
                     }
                     let slot = run.0;
                     *run = (slot.next(), run.1.saturating_sub(1));

@@ -17,6 +17,9 @@ use crate::fault::Fault;
 use crate::platform::Platform;
 use crate::units::{bit_range, runs, Dev, Epoch};
 
+/// Tag of a read of old data: what it cannot read is lost for the snapshots alone.
+pub(crate) const OLD: u64 = 1 << 63;
+
 impl<P: Platform> Core<P> {
     /// Begins a write, discard or zero of production that goes in place.
     pub(crate) fn begin_copy(&mut self, t: u32) {
@@ -142,7 +145,7 @@ impl<P: Platform> Core<P> {
                 *piece = Piece::Chain(unit, len, last);
             }
             let step = Step::Read { dev, at, len: bytes };
-            let tag = (u64::from(unit) << 32) | u64::from(len << 8) | u64::from(first);
+            let tag = OLD | u64::from(len << 8) | u64::from(first);
             self.open_step(Owner::Task(t), step, pieces, tag);
             unit = self.units.nth(unit, len);
         }

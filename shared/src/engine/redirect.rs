@@ -83,7 +83,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// The chunks that the request covers whole, or up to the volume's end.
-    fn covered(&self, t: u32) -> u64 {
+    pub(crate) fn covered(&self, t: u32) -> u64 {
         let task = self.tasks.at(t);
         let size = self.views.at(task.view).size;
         let start = self.geometry.byte_of(task.word.chunk(0));
@@ -175,7 +175,8 @@ impl<P: Platform> Core<P> {
         if task.in_place != 0 {
             return self.begin_copy(t);
         }
-        task.epoch = self.vols.at(self.vol_of(t)).newest;
+        let newest = self.vols.at(self.vol_of(t)).newest;
+        self.tasks.at_mut(t).epoch = newest;
         self.write_in_place(t);
     }
 
@@ -193,7 +194,10 @@ impl<P: Platform> Core<P> {
             if over {
                 return self.fail_task(t, Fault::NoSpace);
             }
-            if self.layers.fresh_room() <= self.fresh_reserved.saturating_add(192) {
+            let zero = self.tasks.at(t).zero;
+            let puts = need.count_ones().saturating_add(zero.count_ones().saturating_mul(3));
+            let puts = usize::try_from(puts).unwrap_or(0).saturating_add(1);
+            if self.layers.fresh.room() <= self.fresh_reserved.saturating_add(puts) {
                 self.tasks.at_mut(t).stage = Stage::Durable;
                 self.flush.wanted = true;
                 return self.wait_for_room(t);
@@ -201,7 +205,8 @@ impl<P: Platform> Core<P> {
             if !self.give_slots(t, need) {
                 return;
             }
-            self.fresh_reserved = self.fresh_reserved.saturating_add(192);
+            self.fresh_reserved = self.fresh_reserved.saturating_add(puts);
+            self.tasks.at_mut(t).reserved = puts;
         }
         self.count_slot_io(t);
         let vol = self.vol_of(t);
@@ -232,7 +237,7 @@ impl<P: Platform> Core<P> {
             for at in first..first.saturating_add(len) {
                 if run.1 == 0 {
                     let want = (need & !given).count_ones();
-                    match self.slots.alloc_run(want) {
+                    match self.take_slots(want) {
                         Some(got) => run = got,
                         None => {
                             self.take_back_slots(t, given);
@@ -255,7 +260,7 @@ impl<P: Platform> Core<P> {
         for (first, len) in runs(mask) {
             for at in first..first.saturating_add(len) {
                 let place = self.tasks.at(t).place(at);
-                self.slots.release(place.slot, 1);
+                self.release_slots(place.slot, 1);
             }
         }
     }
@@ -300,9 +305,6 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at(t);
         let (fault, fresh, zero) = (task.fault, task.fresh_need, task.zero);
         self.uncount_write(t);
-        if fresh != 0 || zero != 0 {
-            self.fresh_reserved = self.fresh_reserved.saturating_sub(192);
-        }
         if let Some(fault) = fault {
             self.take_back_slots(t, fresh);
             return self.fail_task(t, fault);

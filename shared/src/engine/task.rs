@@ -154,6 +154,8 @@ pub(crate) struct Task {
     pub(crate) fault: Option<Fault>,
     pub(crate) walk: Walk,
     pub(crate) places: [Place; 64],
+    /// The page it waits for.
+    pub(crate) page: crate::units::PageNo,
     /// Counted among those that may load pages.
     pub(crate) walker: bool,
     /// Its exclusive claim.
@@ -171,6 +173,8 @@ pub(crate) struct Task {
     pub(crate) pos: LogPos,
     /// The slot phase it is counted in, if it does I/O on slots.
     pub(crate) slot_phase: Option<bool>,
+    /// Puts into the fresh delta that are reserved for it.
+    pub(crate) reserved: usize,
     /// Counted among its volume's writes under way.
     pub(crate) counted: bool,
     pub(crate) aux: u32,
@@ -207,6 +211,7 @@ impl Task {
                 version: 0,
             },
             places: [UNSET; 64],
+            page: crate::units::PageNo(u64::MAX),
             walker: false,
             lock: NONE,
             lock_new: NONE,
@@ -216,6 +221,7 @@ impl Task {
             unit_count: 0,
             pos: LogPos(0),
             slot_phase: None,
+            reserved: 0,
             counted: false,
             aux: 0,
         }

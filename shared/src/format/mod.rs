@@ -3,8 +3,8 @@
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
 pub mod entity;
-pub mod log;
 pub mod node;
+pub mod log;
 pub mod page;
 pub mod record;
 pub mod superblock;

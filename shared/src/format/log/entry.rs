@@ -298,9 +298,32 @@ impl<'a> Iterator for Entries<'a> {
 /// Each step is a bijection of the state and of the checksum, and depends on all before it: chunks
 /// that changed places are noticed.
 pub fn fold(sums: impl IntoIterator<Item = u64>) -> u64 {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut fold = Fold::default();
     for sum in sums {
-        state = (state ^ sum).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(32);
+        fold.add(sum);
     }
-    state ^ (state >> 29)
+    fold.end()
+}
+
+/// A [`fold`] under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Fold(u64);
+
+impl Default for Fold {
+    fn default() -> Self {
+        Self(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+impl Fold {
+    /// Adds the checksum of the next chunk.
+    pub fn add(&mut self, sum: u64) {
+        self.0 = (self.0 ^ sum).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(32);
+    }
+
+    /// The checksum of all of them.
+    #[must_use]
+    pub const fn end(self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
 }
