@@ -3,5 +3,8 @@
 //! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the
 //! storm.
 
+pub mod check;
+pub mod cli;
 pub mod nbd;
 pub mod platform;
+pub mod store;
