@@ -3,3 +3,4 @@
 //! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the storm.
 
 pub mod platform;
+pub mod uring;
