@@ -2,5 +2,7 @@
 
 //! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the storm.
 
+pub mod nbd;
 pub mod platform;
+pub mod server;
 pub mod uring;

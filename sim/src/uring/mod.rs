@@ -14,5 +14,6 @@ pub mod pool;
 pub mod ring;
 
 pub use arena::{Arena, Span};
+pub use ops::Hollow;
 pub use pool::Pool;
 pub use ring::{Completion, File, Ring, Setup};

@@ -9,7 +9,7 @@ use io_uring::types::{self, FsyncFlags};
 use io_uring::{opcode, squeue::Entry};
 
 use super::arena::Span;
-use super::ring::{File, Ring};
+use super::ring::{File, Ring, ACCEPT};
 
 /// Calls a builder with the kind of file at hand.
 macro_rules! on {
@@ -168,7 +168,7 @@ impl Ring {
             let none = std::ptr::null_mut();
             on!(listener, |fd| opcode::Accept::new(fd, none, none.cast()).flags(flags))
         };
-        self.queue(entry, token);
+        self.queue(entry, token | ACCEPT);
     }
 
     /// Completes once, after `time`; `area` (16 bytes) holds it until then.

@@ -11,12 +11,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{opcode, squeue::Entry, IoUring, Probe};
+use io_uring::{cqueue, opcode, squeue::Entry, IoUring, Probe};
 
 use super::arena::Arena;
 
@@ -58,14 +58,30 @@ pub enum File {
 }
 
 /// The end of an operation, or one result of many.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Completion {
-    /// As given with the operation.
+    /// As given with the operation; below 2^63.
     pub token: u64,
     /// A count of bytes, a descriptor, or the negative errno.
     pub result: i32,
     /// More results will come under this token.
     pub more: bool,
+    /// The socket that an accept gave.
+    pub socket: Option<OwnedFd>,
+}
+
+/// Set in the token of an accept while it is in flight.
+pub(super) const ACCEPT: u64 = 1 << 63;
+
+/// Makes the completion of an entry.
+fn completion(entry: &cqueue::Entry) -> Completion {
+    let result = entry.result();
+    let accepted = entry.user_data() & ACCEPT != 0 && result >= 0;
+    // SAFETY: the mark says that this was an accept; it hands over a descriptor that nobody else
+    // owns, and each entry is seen once.
+    let socket = accepted.then(|| unsafe { OwnedFd::from_raw_fd(result) });
+    let token = entry.user_data() & !ACCEPT;
+    Completion { token, result, more: cqueue::more(entry.flags()), socket }
 }
 
 impl Completion {
@@ -199,11 +215,7 @@ impl Ring {
 
     /// Moves the completions that are there to the end of `into`.
     pub fn reap(&mut self, into: &mut Vec<Completion>) {
-        into.extend(self.io.completion().map(|entry| Completion {
-            token: entry.user_data(),
-            result: entry.result(),
-            more: io_uring::cqueue::more(entry.flags()),
-        }));
+        into.extend(self.io.completion().map(|entry| completion(&entry)));
     }
 }
 
