@@ -4,8 +4,11 @@
 
 mod nbd_common;
 
-use std::fs;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
+use std::time::Duration;
+use std::{fs, io, thread};
 
 use nbd_common::{Random, Server, Volumes};
 use rwsnap::nbd::client::{Client, ClientError};
@@ -253,6 +256,28 @@ fn our_client_does_all_commands() {
 }
 
 #[test]
+fn our_client_speaks_tcp() {
+    let server = server(4 * MIB, 512);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let socket = server.socket.clone();
+    thread::spawn(move || {
+        let (mut from, _) = listener.accept().unwrap();
+        let mut to = UnixStream::connect(socket).unwrap();
+        let (mut back, mut forth) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut from, &mut to));
+        let _ = io::copy(&mut back, &mut forth);
+    });
+    let mut client = Client::connect_uri(&format!("nbd://127.0.0.1:{port}/prod")).unwrap();
+    client.set_timeout(Some(Duration::from_secs(20))).unwrap();
+    let data = Random(9).bytes(4 * MIB);
+    client.write(0, &data, false).unwrap();
+    let mut back = vec![0; data.len()];
+    client.read(0, &mut back).unwrap();
+    assert!(back == data && server.volumes.data("prod") == data);
+}
+
+#[test]
 fn our_client_works_against_another_server() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("nbdkit.sock");
@@ -263,7 +288,7 @@ fn our_client_works_against_another_server() {
     let address = rwsnap::nbd::Address::Unix(socket);
     let mut client = (0..100)
         .find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
             Client::connect(&address, "").ok()
         })
         .expect("nbdkit answers");

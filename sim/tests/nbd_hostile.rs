@@ -3,8 +3,6 @@
 //! Hostile and broken clients: one test for each NBD hole that became known elsewhere, named after
 //! it, and some that did not. Those of clients are in `nbd_hostile_servers`.
 
-#![expect(clippy::cast_possible_truncation, reason = "small or false lengths are what is tested")]
-
 mod nbd_common;
 
 use std::io::{Read, Write};

@@ -199,6 +199,8 @@ fn a_payload_comes_in_pieces_or_directly() {
     assert_eq!(inlet.payload(), 0);
     assert_eq!(inlet.received(10), 0);
     assert_eq!(inlet.next(&[1; 27]), (0, Event::Need));
+    let next = header(cmd::FLUSH, 0, 0, 0);
+    assert!(matches!(inlet.next(next.as_bytes()), (REQUEST_BYTES, Event::Request(_))));
 }
 
 #[test]
