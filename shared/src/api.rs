@@ -117,6 +117,11 @@ pub enum Step {
         /// Of which device.
         dev: Dev,
     },
+    /// Fill the step's segments, `len` bytes of a client's buffer, with zeros.
+    Clear {
+        /// Bytes.
+        len: u32,
+    },
     /// Make the save volume this large; it never shrinks.
     Grow {
         /// Bytes.

@@ -9,8 +9,14 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod catalog;
 pub mod control;
+pub mod fast;
 pub mod fault;
 pub mod format;
+pub mod map;
+pub mod mutants;
 pub mod platform;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod units;

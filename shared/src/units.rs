@@ -174,6 +174,12 @@ impl Geometry {
         }
     }
 
+    /// Log2 of the bytes in a chunk.
+    #[must_use]
+    pub const fn shift(self) -> u32 {
+        self.shift
+    }
+
     /// Bytes in a chunk.
     #[must_use]
     pub const fn chunk_bytes(self) -> u32 {

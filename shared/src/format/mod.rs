@@ -2,4 +2,8 @@
 
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
+pub mod entity;
+pub mod node;
+pub mod page;
 pub mod record;
+pub mod superblock;

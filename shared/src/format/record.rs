@@ -54,6 +54,12 @@ impl Kind {
     pub const fn has_slots(self) -> bool {
         matches!(self, Self::Copied | Self::New)
     }
+
+    /// Whether records of this kind may stand in the tree; the others live in deltas alone.
+    #[must_use]
+    pub const fn in_tree(self) -> bool {
+        !matches!(self, Self::Gone | Self::Free)
+    }
 }
 
 /// The pseudo map whose words are groups of 64 slots.
@@ -212,6 +218,16 @@ impl RawRecord {
             word_kind: (word | (u64::from(record.kind as u8) << 48)).into(),
             mask: record.mask.into(),
             slot: (record.slot.0 << 16).into(),
+        }
+    }
+
+    /// The group it stands in, without a look at the rest of the record.
+    #[must_use]
+    pub fn group(&self) -> GroupKey {
+        GroupKey {
+            map: MapId(self.map.get()),
+            word: Word(self.word_kind.get() & 0xFFFF_FFFF_FFFF),
+            epoch: Epoch(self.epoch.get()),
         }
     }
 

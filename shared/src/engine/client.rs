@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Clients' requests: how they come in, which way they go, and how they end.
+
+use crate::api::{Op, Request, Step, Submit};
+use crate::engine::slab::NONE;
+use crate::engine::task::{Job, Stage, Task, What};
+use crate::engine::view::changes;
+use crate::engine::Core;
+use crate::fault::Fault;
+use crate::format::record::{free_run, Kind, Record};
+use crate::platform::Platform;
+use crate::units::{bit, MapId};
+
+impl<P: Platform> Core<P> {
+    /// Takes a request. It ends with `Step::Finish` of its cookie.
+    pub fn submit(&mut self, request: &Request) -> Submit {
+        let view = self.views.at(request.volume.0);
+        if !view.open || self.closing {
+            self.steps.tell(Step::Finish { cookie: request.cookie, outcome: Err(Fault::Fenced) });
+            return Submit::Queued;
+        }
+        if let Err(fault) = self.admit(request) {
+            self.steps.tell(Step::Finish { cookie: request.cookie, outcome: Err(fault) });
+            return Submit::Queued;
+        }
+        if self.tasks.left() <= self.tasks_reserved || self.steps.is_full() {
+            self.busy = true;
+            return Submit::Busy;
+        }
+        let Some(t) = self.tasks.take() else { return Submit::Busy };
+        let word = self.geometry.word_of(request.at);
+        let at = self.geometry.in_word(request.at);
+        let mask = self.geometry.mask_of(at, request.len);
+        *self.tasks.at_mut(t) = Task {
+            job: if request.op == Op::Flush { Job::Flush } else { Job::Client },
+            cookie: request.cookie,
+            view: request.volume.0,
+            op: request.op,
+            word,
+            at,
+            len: request.len,
+            mask,
+            ..Task::free()
+        };
+        self.count_served(t);
+        self.ready(t);
+        Submit::Queued
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Fault> {
+        let view = self.views.at(request.volume.0);
+        let block = u64::from(self.block).wrapping_sub(1);
+        let len = u64::from(request.len);
+        let end = request.at.checked_add(len).ok_or(Fault::Range)?;
+        if view.lost {
+            return Err(Fault::Fenced);
+        }
+        if changes(request.op) && !view.write {
+            return Err(Fault::ReadOnly);
+        }
+        if request.op == Op::Flush {
+            return Ok(());
+        }
+        let in_word = u64::from(self.geometry.in_word(request.at)).saturating_add(len);
+        let aligned = (request.at | len) & block == 0;
+        if end > view.size || len == 0 || !aligned || in_word > self.geometry.word_bytes() {
+            return Err(Fault::Range);
+        }
+        Ok(())
+    }
+
+    fn count_served(&mut self, t: u32) {
+        let task = self.tasks.at(t);
+        let (op, vol) = (task.op, self.vol_of(t));
+        if vol == NONE {
+            return;
+        }
+        let vol = self.vols.at_mut(vol);
+        match op {
+            Op::Read => vol.reads_served = vol.reads_served.saturating_add(1),
+            Op::Flush => {}
+            _ => vol.writes_served = vol.writes_served.saturating_add(1),
+        }
+    }
+
+    /// Runs a client's request from its stage.
+    pub(crate) fn run_client(&mut self, t: u32) {
+        if self.tasks.at(t).op == Op::Read {
+            return self.run_read(t);
+        }
+        if self.tasks.at(t).io != 0 {
+            return;
+        }
+        match self.tasks.at(t).stage {
+            Stage::Begin => self.begin_write(t),
+            Stage::Lookup if self.tasks.at(t).need != 0 && self.tasks.at(t).lock != NONE => {
+                self.copy_lookup(t);
+            }
+            Stage::Lookup => self.redirect_lookup(t),
+            Stage::LookupBase => self.base_lookup(t),
+            Stage::Fill if self.tasks.at(t).lock != NONE => self.read_old(t),
+            Stage::Fill => self.base_filled(t),
+            Stage::Commit if self.tasks.at(t).lock != NONE => self.old_read(t),
+            Stage::Commit => self.finish_task(t),
+            Stage::Gate => self.pass_gate(t),
+            Stage::Durable => self.write_in_place(t),
+            _ => self.finish_write(t),
+        }
+    }
+
+    fn begin_write(&mut self, t: u32) {
+        if self.held(t) {
+            return;
+        }
+        let vol = self.vols.at(self.vol_of(t));
+        if !vol.live || (!vol.clone && vol.fast.is_none()) {
+            return self.fail_task(t, Fault::Fenced);
+        }
+        if self.fenced.is_some() && vol.newest.0 != 0 {
+            return self.fail_task(t, Fault::Fenced);
+        }
+        if vol.redirect.is_some() {
+            return self.begin_redirect(t);
+        }
+        let task = self.tasks.at_mut(t);
+        task.in_place = task.mask;
+        self.begin_copy(t);
+    }
+
+    /// The reads of old data are complete: chunks that could not be read are noted as lost.
+    fn old_read(&mut self, t: u32) {
+        self.queue_copy(t);
+        self.commit.wanted = true;
+    }
+
+    /// Discards or zeroes redirected chunks: whole ones become zeros in the map, parts are written.
+    pub(crate) fn begin_zero(&mut self, t: u32, redirect: u64, own: u64) {
+        let whole = redirect & self.covered(t);
+        let task = self.tasks.at_mut(t);
+        let zero_already = task.placed(redirect, |w| w == What::Zero)
+            & task.places.iter().zip(0u32..).fold(0, |sum, (place, b)| {
+                sum | if place.level == 0 { bit(b) } else { 0 }
+            });
+        let in_place = task.in_place;
+        task.zero = whole & !(zero_already & !self.vols.at(self.views.at(task.view).vol).is_production());
+        task.need = match task.op {
+            Op::Discard => 0,
+            _ => redirect & !whole & !own,
+        };
+        task.skip = whole & !task.zero;
+        task.in_place = in_place;
+        self.fill_parts(t);
+    }
+
+    /// Records the chunks of `mask` as zeros and frees the slots that were theirs.
+    pub(crate) fn add_zeros(&mut self, t: u32, mask: u64) -> Result<(), Fault> {
+        if mask == 0 {
+            return Ok(());
+        }
+        let vol = self.vols.at(self.vol_of(t));
+        let (newest, epoch) = (vol.newest, vol.write_epoch);
+        let Some(map) = vol.redirect else { return Err(crate::bug!()) };
+        let word = self.tasks.at(t).word;
+        for b in 0..64 {
+            let place = self.tasks.at(t).place(b);
+            let own = place.what == What::New && place.level == 0 && place.epoch > newest;
+            if mask >> b & 1 == 0 || !own {
+                continue;
+            }
+            if place.epoch != epoch {
+                let gone = Record {
+                    map,
+                    word,
+                    epoch: place.epoch,
+                    kind: Kind::Gone,
+                    mask: bit(b),
+                    slot: crate::units::Slot(0),
+                };
+                self.layers.fresh.put(gone)?;
+            }
+            for free in free_run(place.slot, 1) {
+                self.layers.fresh.put(free)?;
+            }
+            self.count_used(map, -1);
+        }
+        let slot = crate::units::Slot(0);
+        self.layers.fresh.put(Record { map, word, epoch, kind: Kind::Zero, mask, slot })?;
+        self.versions.bump(word);
+        Ok(())
+    }
+
+    /// Adds to the count of slots that a map uses.
+    pub(crate) fn count_used(&mut self, map: MapId, slots: i64) {
+        for v in 0..self.vols.len() {
+            let vol = self.vols.at_mut(v);
+            if vol.live && (vol.map == map || vol.redirect == Some(map)) {
+                vol.used = vol.used.saturating_add_signed(slots);
+                return;
+            }
+        }
+    }
+
+    /// Ends a request with its outcome and frees all that it holds.
+    pub(crate) fn finish_task(&mut self, t: u32) {
+        let task = self.tasks.at(t);
+        let (cookie, job) = (task.cookie, task.job);
+        let outcome = task.fault.map_or(Ok(()), Err);
+        self.release_all(t);
+        if matches!(job, Job::Client | Job::Flush) {
+            self.steps.tell(Step::Finish { cookie, outcome });
+        }
+        self.free_task(t);
+    }
+
+    /// As `finish_task`, with this fault unless there was one before.
+    pub(crate) fn fail_task(&mut self, t: u32, fault: Fault) {
+        self.tasks.at_mut(t).fail(fault);
+        if matches!(self.tasks.at(t).job, Job::Client | Job::Flush | Job::Ahead) {
+            self.finish_task(t);
+        } else {
+            self.ready(t);
+        }
+    }
+
+    /// Gives the task back, and its place to whoever was refused one.
+    pub(crate) fn free_task(&mut self, t: u32) {
+        self.tasks.at_mut(t).job = Job::Free;
+        self.tasks.give(t);
+        if self.busy && self.tasks.left() > self.tasks_reserved.saturating_add(8) {
+            self.busy = false;
+            self.steps.tell(Step::Wake);
+        }
+    }
+
+    /// Begins a task again, with nothing held: a snapshot was taken on its way.
+    pub(crate) fn begin_again(&mut self, t: u32) {
+        self.release_all(t);
+        let task = self.tasks.at_mut(t);
+        task.stage = Stage::Begin;
+        task.walk.begun = false;
+        task.need = 0;
+        task.fresh_need = 0;
+        task.zero = 0;
+        task.skip = 0;
+        task.part = 0;
+        task.in_place = 0;
+        self.ready(t);
+    }
+
+    /// Lets go of claims, copy units and counts.
+    pub(crate) fn release_all(&mut self, t: u32) {
+        self.unshare(t);
+        self.unlock(t);
+        let lock = core::mem::replace(&mut self.tasks.at_mut(t).lock_new, NONE);
+        self.end_claim(lock);
+        self.free_units(t);
+        self.uncount_slot_io(t);
+        self.uncount_write(t);
+        self.end_walk(t);
+    }
+
+    pub(crate) fn unshare(&mut self, t: u32) {
+        let share = core::mem::replace(&mut self.tasks.at_mut(t).share, NONE);
+        self.end_claim(share);
+    }
+
+    pub(crate) fn unlock(&mut self, t: u32) {
+        let lock = core::mem::replace(&mut self.tasks.at_mut(t).lock, NONE);
+        self.end_claim(lock);
+    }
+
+    pub(crate) fn end_claim(&mut self, claim: u32) {
+        if claim != NONE {
+            let mut waiters = self.claims.end(claim);
+            self.wake_all(&mut waiters);
+        }
+    }
+
+    /// Frees the task's copy units.
+    pub(crate) fn free_units(&mut self, t: u32) {
+        let task = self.tasks.at_mut(t);
+        let (first, n) = (task.units, task.unit_count);
+        task.units = NONE;
+        task.unit_count = 0;
+        let base = core::mem::replace(&mut task.base, [(0, NONE); 2]);
+        if n != 0 {
+            self.units.free(first, n);
+        }
+        for (_, unit) in base {
+            if unit != NONE {
+                self.units.free(unit, 1);
+            }
+        }
+        let mut waiters = core::mem::take(&mut self.unit_waiters);
+        self.wake_all(&mut waiters);
+    }
+
+    /// Counts the task among those with I/O on slots (I-12).
+    pub(crate) fn count_slot_io(&mut self, t: u32) {
+        let task = self.tasks.at_mut(t);
+        if task.slot_phase.is_none() {
+            task.slot_phase = Some(self.slot_phase);
+            if let Some(n) = self.slot_io.get_mut(usize::from(self.slot_phase)) {
+                *n = n.saturating_add(1);
+            }
+        }
+    }
+
+    pub(crate) fn uncount_slot_io(&mut self, t: u32) {
+        if let Some(phase) = self.tasks.at_mut(t).slot_phase.take() {
+            if let Some(n) = self.slot_io.get_mut(usize::from(phase)) {
+                *n = n.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Its volume has one write less under way.
+    pub(crate) fn uncount_write(&mut self, t: u32) {
+        if core::mem::replace(&mut self.tasks.at_mut(t).counted, false) {
+            let vol = self.vol_of(t);
+            let vol = self.vols.at_mut(vol);
+            vol.writes = vol.writes.saturating_sub(1);
+        }
+    }
+}

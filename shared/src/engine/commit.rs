@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The commit pipeline: copies and records become durable in batches, in the order of the log.
+//!
+//! State: idle; *writing* (slots and log blocks of a batch are on their way); *flushing*. A batch
+//! takes all that waits when it begins; what comes meanwhile forms the next. The flush is given out
+//! when all writes of the batch, and so of all batches before it, are complete: what it covers is a
+//! prefix of the log (I-6).
+
+use crate::api::Step;
+use crate::engine::slab::{Queue, NONE};
+use crate::engine::step::{Owner, Piece, SEGS};
+use crate::engine::Core;
+use crate::fault::Fault;
+use crate::format::record::{Kind, Record};
+use crate::platform::Platform;
+use crate::units::{bit, runs, Dev, LogPos, Slot};
+
+/// Chunks that one slot write takes at most.
+const RUN_MAX: u32 = 256;
+
+/// Where the pipeline stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Phase {
+    #[default]
+    Idle,
+    Writing,
+    Flushing,
+}
+
+/// The pipeline.
+#[derive(Default)]
+pub(crate) struct Commit {
+    pub(crate) phase: Phase,
+    /// Copies whose old data has been read, in order.
+    pub(crate) copies: Queue,
+    pub(crate) copy_count: u32,
+    /// Tasks that wait for their `Task::pos` to be durable.
+    pub(crate) waiters: Queue,
+    /// Something wants to be written.
+    pub(crate) wanted: bool,
+    /// Writes of the batch under way.
+    pub(crate) io: u32,
+    /// Log position at the batch's end.
+    pub(crate) upto: LogPos,
+    /// All records below it are durable.
+    pub(crate) durable: LogPos,
+}
+
+/// Adjacent slots being gathered into one write.
+#[derive(Clone, Copy)]
+struct Gather {
+    slot: Slot,
+    n: u32,
+    first: u32,
+    last: u32,
+}
+
+const EMPTY: Gather = Gather { slot: Slot(0), n: 0, first: NONE, last: NONE };
+
+impl<P: Platform> Core<P> {
+    /// Begins a batch if the pipeline is idle and something waits.
+    pub(crate) fn run_commit(&mut self) {
+        if self.commit.phase != Phase::Idle || !self.commit.wanted || self.fenced.is_some() {
+            return;
+        }
+        if self.steps.room() < 300 {
+            return;
+        }
+        self.commit.wanted = false;
+        self.take_copies();
+        self.log.seal();
+        self.commit.upto = self.log.head();
+        self.write_log();
+        self.commit.phase = Phase::Writing;
+        if self.commit.io == 0 {
+            self.batch_written();
+        }
+    }
+
+    /// Gives slots and records to the copies that wait.
+    fn take_copies(&mut self) {
+        let mut gather = EMPTY;
+        let mut run = (Slot(0), 0u32);
+        let mut budget = 256u32;
+        while self.commit.copies.head != NONE && budget > 0 {
+            let t = self.commit.copies.head;
+            let task = self.tasks.at(t);
+            let chunks = (task.need & !task.lost).count_ones();
+            let total = self.commit.copy_count.saturating_mul(chunks.max(1));
+            if !self.log_has_room(chunks.saturating_add(4)) {
+                self.want_checkpoint();
+                break;
+            }
+            if u64::from(chunks) > self.slots.free_for_copies() {
+                self.save_full();
+                break;
+            }
+            let _ = self.tasks.pop(&mut self.commit.copies);
+            self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
+            if let Err(fault) = self.take_copy(t, &mut run, &mut gather, total) {
+                self.fence(fault);
+                return;
+            }
+            budget = budget.saturating_sub(chunks.max(1));
+            let pos = self.log.next_pos();
+            self.wait_durable(t, pos);
+        }
+        self.write_slots(&mut gather);
+        if run.1 != 0 {
+            self.slots.release(run.0, run.1);
+        }
+        self.commit.wanted |= self.commit.copies.head != NONE && self.space_state_ok();
+    }
+
+    /// Records one copy, in pieces whose slots are adjacent.
+    fn take_copy(
+        &mut self,
+        t: u32,
+        run: &mut (Slot, u32),
+        gather: &mut Gather,
+        want: u32,
+    ) -> Result<(), Fault> {
+        let task = self.tasks.at(t);
+        let (need, lost, word, epoch) = (task.need, task.lost, task.word, task.epoch);
+        let map = self.vols.at(self.vol_of(t)).map;
+        let blank = Record { map, word, epoch, kind: Kind::Copied, mask: 0, slot: Slot(0) };
+        let mut unit = self.tasks.at(t).units;
+        let mut piece = blank;
+        let mut sum = 0;
+        for (first, len) in runs(need) {
+            for b in first..first.saturating_add(len) {
+                let next = self.units.next(unit);
+                if lost & bit(b) == 0 {
+                    if run.1 == 0 {
+                        let left = (need & !lost).count_ones();
+                        *run = self.slots.alloc_run(want.max(left)).ok_or(crate::bug!())?;
+                    }
+                    let slot = run.0;
+                    *run = (slot.next(), run.1.saturating_sub(1));
+                    if piece.mask != 0 && slot != piece.slot.plus(u64::from(piece.slots())) {
+                        self.put_logged(&piece, Some(sum))?;
+                        piece = blank;
+                    }
+                    if piece.mask == 0 {
+                        piece.slot = slot;
+                        sum = 0;
+                    }
+                    piece.mask |= bit(b);
+                    sum = crate::format::record::fold(sum, self.units.sum(unit));
+                    self.gather(gather, slot, unit);
+                }
+                unit = next;
+            }
+        }
+        if piece.mask != 0 {
+            self.put_logged(&piece, Some(sum))?;
+        }
+        if lost != 0 {
+            self.put_logged(&Record { kind: Kind::Lost, mask: lost, ..blank }, None)?;
+            self.note_damage(map, epoch);
+        }
+        let copied = u64::from((need & !lost).count_ones());
+        self.stats.copied = self.stats.copied.saturating_add(copied);
+        self.versions.bump(word);
+        Ok(())
+    }
+
+    /// Adds a slot's data to the write being gathered, or begins another.
+    fn gather(&mut self, gather: &mut Gather, slot: Slot, unit: u32) {
+        let follows = gather.n != 0
+            && gather.n < RUN_MAX
+            && gather.slot.plus(u64::from(gather.n)) == slot;
+        if !follows {
+            self.write_slots(gather);
+            *gather = Gather { slot, n: 0, first: unit, last: NONE };
+        }
+        if gather.last != NONE {
+            self.units.join(gather.last, unit);
+        }
+        gather.last = unit;
+        gather.n = gather.n.saturating_add(1);
+    }
+
+    fn write_slots(&mut self, gather: &mut Gather) {
+        let g = core::mem::replace(gather, EMPTY);
+        if g.n == 0 {
+            return;
+        }
+        let mut pieces = [Piece::None; SEGS];
+        if let Some(piece) = pieces.first_mut() {
+            *piece = Piece::Chain(g.first, g.n, self.geometry.chunk_bytes());
+        }
+        let at = self.slot_byte(g.slot);
+        let step =
+            Step::Write { dev: Dev::SAVE, at, len: g.n << self.geometry.shift(), fua: false };
+        self.open_step(Owner::Commit, step, pieces, 0);
+        self.commit.io = self.commit.io.saturating_add(1);
+    }
+
+    /// Gives out the log blocks that are sealed and not yet written.
+    fn write_log(&mut self) {
+        while let Some((at, pos, n)) = self.log.take_sealed() {
+            let mut pieces = [Piece::None; SEGS];
+            if let Some(piece) = pieces.first_mut() {
+                *piece = Piece::Log(pos.0, n);
+            }
+            let len = n.saturating_mul(4096);
+            let step = Step::Write { dev: Dev::SAVE, at, len, fua: false };
+            self.open_step(Owner::Commit, step, pieces, 0);
+            self.commit.io = self.commit.io.saturating_add(1);
+            self.stats.log_records = self.stats.log_records.saturating_add(u64::from(n));
+        }
+    }
+
+    /// A write of the batch is complete.
+    pub(crate) fn commit_written(&mut self, result: Result<(), Fault>) {
+        self.commit.io = self.commit.io.saturating_sub(1);
+        if let Err(fault) = result {
+            return self.fence(fault);
+        }
+        if self.commit.io == 0 && self.commit.phase == Phase::Writing {
+            self.batch_written();
+        }
+    }
+
+    fn batch_written(&mut self) {
+        if self.commit.upto == self.commit.durable {
+            self.commit.phase = Phase::Idle;
+            return;
+        }
+        self.commit.phase = Phase::Flushing;
+        if self.save.volatile {
+            let step = Step::Flush { dev: Dev::SAVE };
+            self.open_step(Owner::CommitFlush, step, [Piece::None; SEGS], 0);
+        } else {
+            self.commit_flushed(Ok(()));
+        }
+    }
+
+    /// The batch is durable, and with it all before it.
+    pub(crate) fn commit_flushed(&mut self, result: Result<(), Fault>) {
+        if let Err(fault) = result {
+            return self.fence(fault);
+        }
+        self.commit.phase = Phase::Idle;
+        self.commit.durable = self.commit.upto;
+        self.log.set_durable(self.commit.durable);
+        self.wake_durable();
+    }
+
+    /// Wakes those whose position is durable, or all of them if the pool is fenced.
+    pub(crate) fn wake_durable(&mut self) {
+        let mut waiters = core::mem::take(&mut self.commit.waiters);
+        while let Some(t) = self.tasks.pop(&mut waiters) {
+            self.tasks.at_mut(t).queued = false;
+            if self.tasks.at(t).pos <= self.commit.durable || self.fenced.is_some() {
+                self.ready(t);
+            } else {
+                let pos = self.tasks.at(t).pos;
+                self.wait_durable(t, pos);
+            }
+        }
+    }
+
+    /// Queues a task until the log is durable up to `pos`.
+    pub(crate) fn wait_durable(&mut self, t: u32, pos: LogPos) {
+        let task = self.tasks.at_mut(t);
+        task.pos = pos;
+        task.queued = true;
+        self.tasks.push(&mut self.commit.waiters, t);
+        self.commit.wanted = true;
+    }
+
+    /// Puts a record into the open block of the log and into the active delta.
+    pub(crate) fn put_logged(&mut self, record: &Record, sum: Option<u64>) -> Result<(), Fault> {
+        self.log_record(record, sum)?;
+        self.layers.active.put(*record)?;
+        self.versions.bump(record.word);
+        if record.kind == Kind::Copied {
+            self.count_used(record.map, i64::from(record.slots()));
+        }
+        Ok(())
+    }
+}

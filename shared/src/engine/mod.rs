@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The engine: requests and commands go in, steps come out, completions go back.
+//!
+//! Work is done by *tasks* (`task.rs`), each a small state machine that runs until it has to wait
+//! for one thing. Beside them stand three machines of which there is one each: the commit pipeline
+//! (`commit.rs`), the flush rounds (`flush.rs`) and the checkpoint (`checkpoint.rs`). Nothing is
+//! done in `complete` but noting the result and making somebody run; all work happens in `poll`,
+//! until nothing can run any more. The driver drains `poll` after every call.
+//!
+//! A request's way: `client.rs` takes it; reads go through `read.rs`, writes of production through
+//! `cow.rs`, writes of clones and of unsettled chunks through `redirect.rs`.
+
+mod checkpoint;
+mod claims;
+mod client;
+mod commit;
+mod cow;
+mod flush;
+mod journal;
+mod open;
+mod page;
+mod read;
+mod redirect;
+mod slab;
+mod space;
+mod step;
+mod task;
+mod units;
+mod view;
+mod views;
+mod walk;
+
+pub use open::{OpenError, Production};
+pub use views::Attached;
+
+use crate::api::{Device, Done, Limits, Seg, Step, StepId};
+use crate::catalog::Catalog;
+use crate::fault::Fault;
+use crate::format::superblock::Superblock;
+use crate::log::Writer;
+use crate::map::{Group, Layers};
+use crate::mutants::Mutant;
+use crate::platform::Platform;
+use crate::slots::{Meta, Slots};
+use crate::units::{Geometry, Slot, Word};
+pub(crate) use claims::Claims;
+pub(crate) use commit::Commit;
+pub(crate) use flush::Flush;
+pub(crate) use slab::{Queue, Slab, NONE};
+pub(crate) use step::{Owner, Piece, Steps, SEGS};
+pub(crate) use task::{Job, Stage, Task, What};
+pub(crate) use units::CopyUnits;
+pub(crate) use view::{View, Volume};
+pub(crate) use walk::{Levels, Stop};
+
+/// For each of some hashes of words, how often a record of such a word changed.
+pub(crate) struct Versions<P: Platform>(P::Array<u64>);
+
+impl<P: Platform> Versions<P> {
+    fn index(word: Word) -> usize {
+        usize::try_from(word.0 & 1023).unwrap_or(0)
+    }
+
+    pub(crate) fn of(&self, word: Word) -> u64 {
+        self.0.get(Self::index(word)).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn bump(&mut self, word: Word) {
+        if let Some(n) = self.0.get_mut(Self::index(word)) {
+            *n = n.wrapping_add(1);
+        }
+    }
+}
+
+/// Counts since the pool was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) copied: u64,
+    /// Reads, writes and flushes of the save volume, then of production.
+    pub(crate) io: [u64; 6],
+    pub(crate) log_records: u64,
+    pub(crate) checkpoints: u64,
+}
+
+/// An opened pool.
+pub struct Core<P: Platform> {
+    pub(crate) platform: P,
+    pub(crate) geometry: Geometry,
+    pub(crate) block: u32,
+    pub(crate) save: Device,
+    pub(crate) superblock: Superblock,
+    pub(crate) limits: Limits,
+    pub(crate) mutant: Option<Mutant>,
+
+    pub(crate) catalog: Catalog<P>,
+    pub(crate) layers: Layers<P>,
+    pub(crate) group: Group,
+    pub(crate) slots: Slots<P>,
+    pub(crate) meta: Meta<P>,
+    pub(crate) log: Writer<P>,
+
+    pub(crate) tasks: Slab<P, Task>,
+    pub(crate) tasks_reserved: u32,
+    pub(crate) views: Slab<P, View>,
+    pub(crate) vols: Slab<P, Volume<P>>,
+    pub(crate) claims: Claims<P>,
+    pub(crate) steps: Steps<P>,
+    pub(crate) units: CopyUnits<P>,
+    pub(crate) versions: Versions<P>,
+
+    pub(crate) run: Queue,
+    pub(crate) walker_waiters: Queue,
+    pub(crate) step_waiters: Queue,
+    pub(crate) unit_waiters: Queue,
+    pub(crate) room_waiters: Queue,
+    pub(crate) page_waiters: P::Array<Queue>,
+    pub(crate) walkers: u32,
+
+    pub(crate) commit: Commit,
+    pub(crate) flush: Flush,
+    pub(crate) checkpoint: checkpoint::Checkpoint<P>,
+    pub(crate) opening: open::Opening<P>,
+    pub(crate) space: space::Space,
+    pub(crate) lifecycle: crate::lifecycle::Lifecycle<P>,
+
+    /// Tasks with I/O on slots under way, in each phase (I-12).
+    pub(crate) slot_io: [u32; 2],
+    pub(crate) slot_phase: bool,
+    /// Records that writes under way will put into the fresh delta at most.
+    pub(crate) fresh_reserved: usize,
+    pub(crate) span_chunks: u32,
+    pub(crate) cache_pages: u32,
+    pub(crate) now_ns: u64,
+    pub(crate) busy: bool,
+    pub(crate) started: bool,
+    pub(crate) closing: bool,
+    pub(crate) fenced: Option<Fault>,
+    pub(crate) stats: Stats,
+}
+
+impl<P: Platform> Core<P> {
+    /// The next thing that the driver has to do.
+    pub fn poll(&mut self) -> Option<(StepId, Step)> {
+        if self.steps.is_empty() {
+            self.work();
+        }
+        let next = self.steps.pop();
+        if let Some((_, step)) = next {
+            self.count_step(step);
+        }
+        next
+    }
+
+    /// Runs tasks and machines until none of them can go on.
+    fn work(&mut self) {
+        loop {
+            self.run_drains();
+            while let Some(t) = self.tasks.pop(&mut self.run) {
+                self.tasks.at_mut(t).queued = false;
+                self.run_task(t);
+                if !self.steps.has_out_room() {
+                    return;
+                }
+            }
+            self.run_rounds();
+            self.run_commit();
+            self.run_checkpoint();
+            self.run_lifecycle();
+            if self.run.is_empty() {
+                break;
+            }
+        }
+        let strays = self.steps.strays() | self.tasks.strays | self.claims.strays();
+        if strays != 0 {
+            self.fence(crate::bug!());
+        }
+    }
+
+    fn run_task(&mut self, t: u32) {
+        match self.tasks.at(t).job {
+            Job::Free => {}
+            Job::Client | Job::Ahead => self.run_client(t),
+            Job::Flush => self.run_flush(t),
+            Job::Command => self.run_command(t),
+            Job::Sweep => self.run_sweep(t),
+            Job::Merge => self.run_merge(t),
+            Job::MergePlan => self.run_plan(t),
+        }
+    }
+
+    /// Snapshots and the like that wait for what passed before them.
+    fn run_drains(&mut self) {
+        if self.lifecycle.draining != 0 {
+            self.look_at_drains();
+        }
+    }
+
+    /// `Fast::leave` said that somebody waits.
+    pub fn kick(&mut self) {
+        self.run_drains();
+    }
+
+    /// The time is `now_ns` (wall clock). To be called some ten times a second.
+    pub fn tick(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+        self.tick_lifecycle();
+    }
+
+    /// Opens a step for somebody.
+    pub(crate) fn open_step(&mut self, owner: Owner, step: Step, pieces: [Piece; SEGS], tag: u64) {
+        if let Owner::Task(t) = owner {
+            let task = self.tasks.at_mut(t);
+            task.io = task.io.saturating_add(1);
+        }
+        self.steps.open(owner, step, pieces, tag);
+    }
+
+    /// A step has ended.
+    pub fn complete(&mut self, id: StepId, done: &Done<'_>) {
+        let Some(open) = self.steps.close(id) else { return };
+        let result = done.result;
+        match open.owner {
+            Owner::Task(t) => self.task_step_done(t, &open, done),
+            Owner::Commit => self.commit_written(result),
+            Owner::CommitFlush => self.commit_flushed(self.believed(result)),
+            Owner::Settle => self.data_flushed(self.believed(result)),
+            Owner::Page(frame) => self.page_read(frame, result, done.bytes),
+            Owner::Checkpoint => self.checkpoint_step_done(result, done.bytes),
+            Owner::Open(tag) => self.open_step_done(tag, &open, done),
+            Owner::Grow => self.grown(result),
+            Owner::Nobody => {}
+        }
+        if !self.step_waiters.is_empty() && self.steps.room() >= self.steps.enough() {
+            let mut waiters = core::mem::take(&mut self.step_waiters);
+            self.wake_all(&mut waiters);
+        }
+    }
+
+    /// What a failed flush means: never success (rule 8).
+    fn believed(&self, result: Result<(), Fault>) -> Result<(), Fault> {
+        if self.mutant(Mutant::BelieveFlush) {
+            Ok(())
+        } else {
+            result
+        }
+    }
+
+    fn task_step_done(&mut self, t: u32, open: &step::Open, done: &Done<'_>) {
+        if let Some(Piece::Chain(first, n, _)) = open.pieces.first() {
+            let mut unit = *first;
+            for i in 0..*n {
+                let sum = usize::try_from(i).ok().and_then(|i| done.sums.get(i)).copied();
+                self.units.set_sum(unit, sum.unwrap_or(0));
+                unit = self.units.next(unit);
+            }
+        }
+        let task = self.tasks.at_mut(t);
+        task.io = task.io.saturating_sub(1);
+        if let Err(fault) = done.result {
+            let copy = matches!(open.step, Step::Read { .. })
+                && matches!(open.pieces.first(), Some(Piece::Chain(..)));
+            if copy {
+                // Old data that cannot be read is lost for the snapshots, not for production.
+                let first = u32::try_from(open.tag & 0xFF).unwrap_or(0);
+                let len = u32::try_from(open.tag >> 8 & 0xFF).unwrap_or(0);
+                task.lost |= crate::units::bit_range(first, len);
+            } else {
+                task.fail(fault);
+            }
+        }
+        if self.tasks.at(t).io == 0 {
+            self.ready(t);
+        }
+    }
+
+    /// Names the memory that an open step moves, piece by piece, in the order of the device.
+    pub fn segs(&self, id: StepId, f: &mut dyn FnMut(Seg<'_>)) {
+        let Some(open) = self.steps.get(id) else { return };
+        if let Step::Clear { .. } = open.step {
+            // A clear has its one client piece below.
+        }
+        for piece in &open.pieces {
+            self.seg(*piece, f);
+        }
+    }
+
+    fn seg(&self, piece: Piece, f: &mut dyn FnMut(Seg<'_>)) {
+        match piece {
+            Piece::None => {}
+            Piece::Client(cookie, at, len) => f(Seg::Client { cookie, at, len }),
+            Piece::Unit(unit, at, len) => f(Seg::Copy { unit, at, len }),
+            Piece::Zeros(len) => f(Seg::Zeros { len }),
+            Piece::Meta(len) => f(Seg::Meta { len }),
+            Piece::Chain(first, n, last) => {
+                let mut unit = first;
+                for i in 0..n {
+                    let whole = self.geometry.chunk_bytes();
+                    let len = if i.saturating_add(1) == n { last } else { whole };
+                    f(Seg::Copy { unit, at: 0, len });
+                    unit = self.units.next(unit);
+                }
+            }
+            Piece::Log(pos, n) => {
+                for i in 0..u64::from(n) {
+                    f(Seg::Bytes(self.log.block(crate::units::LogPos(pos.saturating_add(i)))));
+                }
+            }
+            Piece::Pages(first, n) => {
+                for i in 0..n {
+                    f(Seg::Bytes(self.checkpoint.buffer(first.saturating_add(i))));
+                }
+            }
+        }
+    }
+
+    fn count_step(&mut self, step: Step) {
+        let (dev, kind) = match step {
+            Step::Read { dev, .. } => (dev, 0),
+            Step::Write { dev, .. } | Step::Zero { dev, .. } => (dev, 1),
+            Step::Flush { dev } => (dev, 2),
+            _ => return,
+        };
+        let at = if dev.0 == 0 { kind } else { 3 + kind };
+        if let Some(n) = self.stats.io.get_mut(at) {
+            *n = n.saturating_add(1);
+        }
+    }
+
+    /// The task's volume, or `NONE`.
+    pub(crate) fn vol_of(&self, t: u32) -> u32 {
+        self.views.at(self.tasks.at(t).view).vol
+    }
+
+    /// Where a slot begins on the save volume.
+    pub(crate) fn slot_byte(&self, slot: Slot) -> u64 {
+        self.superblock.slot_byte(slot).unwrap_or(u64::MAX)
+    }
+
+    /// Whether this bug is planted.
+    pub(crate) fn mutant(&self, which: Mutant) -> bool {
+        cfg!(feature = "mutants") && self.mutant == Some(which)
+    }
+
+    /// Stops all that would change metadata: what is on the disk is no longer known.
+    pub(crate) fn fence(&mut self, fault: Fault) {
+        if self.fenced.is_none() {
+            self.fenced = Some(fault);
+            self.event_fenced(fault);
+        }
+        self.commit.wanted = false;
+        let mut copies = core::mem::take(&mut self.commit.copies);
+        self.commit.copy_count = 0;
+        while let Some(t) = self.tasks.pop(&mut copies) {
+            self.tasks.at_mut(t).queued = false;
+            self.tasks.at_mut(t).fail(Fault::Fenced);
+            self.ready(t);
+        }
+        self.wake_durable();
+        let mut waiters = core::mem::take(&mut self.room_waiters);
+        self.wake_all(&mut waiters);
+    }
+
+    /// The size and alignment of chunks.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The logical block that requests must be aligned to, in bytes.
+    pub fn block(&self) -> u32 {
+        self.block
+    }
+}

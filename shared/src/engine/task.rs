@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! A task: one request, or one piece of background work, on its way through the engine.
+//!
+//! A task is a small state machine. It runs until it has to wait for one thing: its own I/O, a
+//! claim, a page, room, a position of the log, the end of a hold. What it waits for puts it back
+//! into the queue of those that can run, and it goes on from its stage. Everything that it holds is
+//! in its own record, so that giving up is one function.
+
+use crate::api::Op;
+use crate::engine::slab::NONE;
+use crate::fault::Fault;
+use crate::units::{Epoch, LogPos, Slot, Word};
+
+/// Where a chunk of a view reads from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) what: What,
+    /// The level of the view that said so.
+    pub(crate) level: u8,
+    /// The epoch of the record that said so.
+    pub(crate) epoch: Epoch,
+    /// The slot, for `What::Slot`.
+    pub(crate) slot: Slot,
+}
+
+/// What a place is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum What {
+    /// Not yet known.
+    Unset,
+    /// In place, on the device at the view's end.
+    InPlace,
+    /// In place, because a restore has settled it.
+    Settled,
+    /// In a slot that never changes.
+    Copied,
+    /// In a slot of a clone.
+    New,
+    /// Reads as zeros.
+    Zero,
+    /// Lost.
+    Lost,
+}
+
+impl What {
+    pub(crate) const fn in_place(self) -> bool {
+        matches!(self, Self::InPlace | Self::Settled)
+    }
+
+    pub(crate) const fn in_slot(self) -> bool {
+        matches!(self, Self::Copied | Self::New)
+    }
+}
+
+pub(crate) const UNSET: Place =
+    Place { what: What::Unset, level: 0, epoch: Epoch(0), slot: Slot(0) };
+
+/// How far the look-up of a word has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Walk {
+    /// Under way: `version` is valid.
+    pub(crate) begun: bool,
+    /// The level being searched.
+    pub(crate) level: u8,
+    /// Its search goes on from here.
+    pub(crate) from: Epoch,
+    /// Chunks not yet found in the levels before.
+    pub(crate) missing: u64,
+    /// Of those, the ones that this level has given.
+    pub(crate) found: u64,
+    /// The map's version for the word when the walk began: changed, it begins again.
+    pub(crate) version: u64,
+}
+
+/// What a task is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Job {
+    /// Nothing: free.
+    Free,
+    /// A client's read, write, discard or zero.
+    Client,
+    /// A client's flush.
+    Flush,
+    /// Copies chunks of production ahead of need (copy span, sequential writes).
+    Ahead,
+    /// A command: `Task::aux` is its number in the table of commands.
+    Command,
+    /// Sweeps maps.
+    Sweep,
+    /// A batch of the merge: `Task::aux` is its number.
+    Merge,
+    /// Plans the batches of the merge.
+    MergePlan,
+}
+
+/// Where a task goes on. Each job uses the stages in the order of its own module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// From the beginning.
+    Begin,
+    /// Look up places.
+    Lookup,
+    /// Look up places again, all levels (partial writes).
+    LookupBase,
+    /// Old or base data is being read.
+    Fill,
+    /// In the commit pipeline, or waiting for a position of the log.
+    Commit,
+    /// Durable; readers in place must drain.
+    Gate,
+    /// The last I/O is under way.
+    Last,
+    /// Done but for a flush.
+    Durable,
+    /// Own numbering of longer jobs.
+    Step(u8),
+}
+
+/// A task.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) job: Job,
+    pub(crate) stage: Stage,
+    /// In a queue of waiters or of those that can run.
+    pub(crate) queued: bool,
+    pub(crate) cookie: u64,
+    /// The view it reads or writes through.
+    pub(crate) view: u32,
+    pub(crate) op: Op,
+    pub(crate) word: Word,
+    /// First byte in the word.
+    pub(crate) at: u32,
+    /// Bytes.
+    pub(crate) len: u32,
+    /// The word's chunks that those bytes touch.
+    pub(crate) mask: u64,
+    /// Chunks that need copying, allocating or merging.
+    pub(crate) need: u64,
+    /// Of those, the ones that could not be read.
+    pub(crate) lost: u64,
+    /// Redirected chunks that get a slot.
+    pub(crate) fresh_need: u64,
+    /// Redirected chunks written in part, which need their base's data.
+    pub(crate) part: u64,
+    /// Redirected chunks that become zeros.
+    pub(crate) zero: u64,
+    /// The base's data of at most two such chunks: (chunk of the word, copy unit).
+    pub(crate) base: [(u32, u32); 2],
+    /// The epoch it works under.
+    pub(crate) epoch: Epoch,
+    /// Steps under way.
+    pub(crate) io: u32,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) walk: Walk,
+    pub(crate) places: [Place; 64],
+    /// Counted among those that may load pages.
+    pub(crate) walker: bool,
+    /// Its exclusive claim.
+    pub(crate) lock: u32,
+    /// A second one: on M, while production is being restored.
+    pub(crate) lock_new: u32,
+    /// The chunks that it writes in place.
+    pub(crate) in_place: u64,
+    /// Its claim as a reader in place, or as a writer of slots in place.
+    pub(crate) share: u32,
+    /// Its chain of copy units and their number.
+    pub(crate) units: u32,
+    pub(crate) unit_count: u32,
+    /// The log position it waits for.
+    pub(crate) pos: LogPos,
+    /// The slot phase it is counted in, if it does I/O on slots.
+    pub(crate) slot_phase: Option<bool>,
+    /// Counted among its volume's writes under way.
+    pub(crate) counted: bool,
+    pub(crate) aux: u32,
+}
+
+impl Task {
+    pub(crate) const fn free() -> Self {
+        Self {
+            job: Job::Free,
+            stage: Stage::Begin,
+            queued: false,
+            cookie: 0,
+            view: NONE,
+            op: Op::Flush,
+            word: Word(0),
+            at: 0,
+            len: 0,
+            mask: 0,
+            need: 0,
+            lost: 0,
+            fresh_need: 0,
+            part: 0,
+            zero: 0,
+            base: [(0, NONE); 2],
+            epoch: Epoch(0),
+            io: 0,
+            fault: None,
+            walk: Walk {
+                begun: false,
+                level: 0,
+                from: Epoch(0),
+                missing: 0,
+                found: 0,
+                version: 0,
+            },
+            places: [UNSET; 64],
+            walker: false,
+            lock: NONE,
+            lock_new: NONE,
+            in_place: 0,
+            share: NONE,
+            units: NONE,
+            unit_count: 0,
+            pos: LogPos(0),
+            slot_phase: None,
+            counted: false,
+            aux: 0,
+        }
+    }
+
+    /// The place of the chunk at `bit`.
+    pub(crate) fn place(&self, bit: u32) -> Place {
+        usize::try_from(bit).ok().and_then(|b| self.places.get(b)).copied().unwrap_or(UNSET)
+    }
+
+    pub(crate) fn set_place(&mut self, bit: u32, place: Place) {
+        if let Some(slot) = usize::try_from(bit).ok().and_then(|b| self.places.get_mut(b)) {
+            *slot = place;
+        }
+    }
+
+    /// The chunks of `mask` whose place is as `is` says.
+    pub(crate) fn placed(&self, mask: u64, is: impl Fn(What) -> bool) -> u64 {
+        let mut out = 0;
+        for (at, place) in self.places.iter().enumerate() {
+            let bit = 1u64.wrapping_shl(u32::try_from(at).unwrap_or(0));
+            if mask & bit != 0 && is(place.what) {
+                out |= bit;
+            }
+        }
+        out
+    }
+
+    /// The copy unit that holds the base of the chunk at `bit`.
+    pub(crate) fn base_unit(&self, bit: u32) -> u32 {
+        self.base.iter().find(|b| b.0 == bit && b.1 != NONE).map_or(NONE, |b| b.1)
+    }
+
+    pub(crate) fn fail(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Commands: checked, handed to their verb, answered.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::api::Step;
+use crate::control::{
+    Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE,
+    FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
+};
+use crate::engine::{Core, Stage};
+use crate::fault::Fault;
+use crate::format::entity::Entity;
+use crate::lifecycle::{part, part_mut, INPUT, REPLY};
+use crate::platform::Platform;
+use crate::units::EntityId;
+
+/// Behind every verb's last step: its records are durable, and the reply goes out.
+pub(crate) const LOGGED: Stage = Stage::Step(250);
+
+const FLAGS: u32 =
+    FLAG_DEFER | FLAG_DRY_RUN | FLAG_FORCE | FLAG_NO_UNDO | FLAG_OLD_FIRST | FLAG_RECURSIVE;
+
+impl<P: Platform> Core<P> {
+    /// The command of a task.
+    pub(crate) fn input(&self, t: u32) -> Option<&Command> {
+        let c = self.tasks.at(t).aux;
+        let len = self.lifecycle.slots.at(c).input_len;
+        let bytes = part(&self.lifecycle.inputs, c, INPUT).get(..len)?;
+        Command::ref_from_prefix(bytes).ok().map(|(command, _)| command)
+    }
+
+    /// An item of a task's command.
+    pub(crate) fn item(&self, t: u32, n: usize) -> Option<&Item> {
+        let c = self.tasks.at(t).aux;
+        let slot = self.lifecycle.slots.at(c);
+        let bytes = part(&self.lifecycle.inputs, c, INPUT).get(..slot.input_len)?;
+        let (command, rest) = Command::ref_from_prefix(bytes).ok()?;
+        let count = usize::try_from(command.count.get()).ok()?;
+        if n >= count {
+            return None;
+        }
+        let from = n.checked_mul(size_of::<Item>())?;
+        Item::ref_from_prefix(rest.get(from..)?).ok().map(|(item, _)| item)
+    }
+
+    /// How many items it has.
+    pub(crate) fn items(&self, t: u32) -> usize {
+        self.input(t).and_then(|c| usize::try_from(c.count.get()).ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn flag(&self, t: u32, flag: u32) -> bool {
+        self.input(t).is_some_and(|c| c.flags.get() & flag != 0)
+    }
+
+    fn verb(&self, t: u32) -> Option<Verb> {
+        let command = self.input(t)?;
+        let count = usize::try_from(command.count.get()).ok()?;
+        let sound = command.magic.get() == MAGIC
+            && command.version.get() == VERSION
+            && command.flags.get() & !FLAGS == 0
+            && count <= ITEMS_MAX
+            && (count == 0 || self.item(t, count.saturating_sub(1)).is_some());
+        if !sound {
+            return None;
+        }
+        Verb::from_number(command.verb.get())
+    }
+
+    /// Runs a command from its stage.
+    pub(crate) fn run_command(&mut self, t: u32) {
+        if self.tasks.at(t).io != 0 {
+            return;
+        }
+        if let Some(fault) = self.tasks.at(t).fault {
+            return self.abort_command(t, fault);
+        }
+        if self.tasks.at(t).stage == LOGGED {
+            return self.done(t);
+        }
+        let Some(verb) = self.verb(t) else { return self.refuse(t, Refusal::Malformed) };
+        let fenced = self.fenced.is_some() || self.closing;
+        match verb {
+            Verb::Status => self.show_status(t),
+            Verb::List => self.show_list(t),
+            Verb::Info => self.show_info(t),
+            Verb::Properties => self.show_properties(t),
+            Verb::RestoreStatus => self.show_restore(t),
+            Verb::Events => self.show_events(t),
+            Verb::Map => self.run_map(t),
+            Verb::Diff => self.run_diff(t),
+            _ if fenced => self.refuse(t, Refusal::Fenced),
+            Verb::Snapshot => self.run_snapshot(t),
+            Verb::Clone => self.run_clone(t),
+            Verb::Refresh => self.run_refresh(t),
+            Verb::Restore => self.run_restore(t),
+            Verb::RestoreRate => self.run_rate(t),
+            Verb::RestoreCancel => self.run_cancel(t),
+            Verb::Destroy => self.run_destroy(t),
+            Verb::Rename => self.run_rename(t),
+            Verb::Hold => self.run_hold(t, true),
+            Verb::Release => self.run_hold(t, false),
+            Verb::Set => self.run_set(t),
+            Verb::Add => self.run_add(t),
+            Verb::Remove => self.run_remove(t),
+            _ => self.refuse(t, Refusal::Malformed),
+        }
+    }
+
+    /// Adds a row to the reply; false if it is full.
+    pub(crate) fn row(&mut self, t: u32, row: &[u8]) -> bool {
+        let c = self.tasks.at(t).aux;
+        let slot = self.lifecycle.slots.at_mut(c);
+        let at = slot.reply_len.max(size_of::<Reply>());
+        let bytes = part_mut(&mut self.lifecycle.replies, c, REPLY);
+        let Some(to) = bytes.get_mut(at..at.saturating_add(row.len())) else { return false };
+        for (to, from) in to.iter_mut().zip(row) {
+            *to = *from;
+        }
+        slot.reply_len = at.saturating_add(row.len());
+        slot.rows = slot.rows.saturating_add(1);
+        true
+    }
+
+    /// Sends the reply. `next` is where to go on asking.
+    pub(crate) fn answer(&mut self, t: u32, refusal: Refusal, next: u64, value: u64) {
+        let c = self.tasks.at(t).aux;
+        let slot = self.lifecycle.slots.at_mut(c);
+        let head = size_of::<Reply>();
+        slot.reply_len = slot.reply_len.max(head);
+        let body = slot.reply_len.saturating_sub(head);
+        let row = u32::try_from(body).unwrap_or(0).checked_div(slot.rows).unwrap_or(0);
+        let reply = Reply {
+            magic: MAGIC.into(),
+            version: VERSION.into(),
+            refusal: (refusal as u16).into(),
+            count: slot.rows.into(),
+            row_bytes: row.into(),
+            next: next.into(),
+            value: value.into(),
+        };
+        slot.done = true;
+        let bytes = part_mut(&mut self.lifecycle.replies, c, REPLY);
+        for (to, from) in bytes.iter_mut().zip(reply.as_bytes()) {
+            *to = *from;
+        }
+        let cookie = self.tasks.at(t).cookie;
+        self.release_all(t);
+        self.end_moment(t);
+        self.steps.tell(Step::Reply { cookie });
+        self.free_task(t);
+    }
+
+    /// Done.
+    pub(crate) fn done(&mut self, t: u32) {
+        self.answer(t, Refusal::None, u64::MAX, 0);
+    }
+
+    /// Refused; the rows so far are forgotten, blockers are added by `blocked`.
+    pub(crate) fn refuse(&mut self, t: u32, refusal: Refusal) {
+        self.answer(t, refusal, u64::MAX, 0);
+    }
+
+    /// Refused because of one object.
+    pub(crate) fn refuse_for(&mut self, t: u32, refusal: Refusal, name: &Name) {
+        self.blocker(t, name, 0);
+        self.refuse(t, refusal);
+    }
+
+    /// Names an object in the reply.
+    pub(crate) fn blocker(&mut self, t: u32, name: &Name, frees: u64) {
+        let row = NameRow { name: *name, frees: frees.into() };
+        let _ = self.row(t, row.as_bytes());
+    }
+
+    /// A fault on the way of a command: nothing was changed.
+    pub(crate) fn abort_command(&mut self, t: u32, fault: Fault) {
+        let (refusal, value) = match fault {
+            Fault::NoSpace => (Refusal::NoSpace, 0),
+            Fault::NoMemory => (Refusal::NoMemory, 0),
+            Fault::Fenced | Fault::Corrupt => (Refusal::Fenced, 0),
+            Fault::Lost => (Refusal::Lost, 0),
+            Fault::Bug(line) => (Refusal::Bug, u64::from(line)),
+            _ => (Refusal::Io, 0),
+        };
+        self.answer(t, refusal, u64::MAX, value);
+    }
+
+    /// Waits until all that was logged so far is durable, then replies.
+    pub(crate) fn when_logged(&mut self, t: u32) {
+        self.end_moment(t);
+        self.tasks.at_mut(t).stage = LOGGED;
+        let pos = self.log.next_pos();
+        self.wait_or_run(t, pos);
+    }
+
+    /// Whether there is room to log so many entities; else the task waits.
+    pub(crate) fn may_change(&mut self, t: u32, entries: u32) -> bool {
+        if !self.log_has_room(entries.saturating_mul(26)) {
+            self.want_checkpoint();
+            self.wait_for_room(t);
+            return false;
+        }
+        true
+    }
+
+    /// The volume or snapshot of that name.
+    pub(crate) fn named(&self, name: &Name) -> Option<&Entity> {
+        self.catalog.by_name(name.bytes())
+    }
+
+    /// Its number.
+    pub(crate) fn id_of(&self, name: &Name) -> Option<EntityId> {
+        self.named(name).map(Entity::id)
+    }
+}

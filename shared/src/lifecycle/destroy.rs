@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Destroying snapshots and clones, in any order.
+//!
+//! What is destroyed leaves the catalogue at once; its slots come back with the sweep. Dependants come
+//! first, in groups of a few, so that a crash leaves no object whose base is gone.
+
+use crate::control::rows::{FLAG_DEFERRED, FLAG_HELD};
+use crate::control::{Name, Refusal, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE, FLAG_RECURSIVE};
+use crate::engine::{Core, Stage};
+use crate::fault::Fault;
+use crate::format::entity::{Entity, Kind, SWEEP_ALL, SWEEP_VIEWS};
+use crate::lifecycle::moment::MOMENT;
+use crate::platform::Platform;
+use crate::units::{EntityId, MapId};
+
+/// Objects that one group of log entries removes.
+const GROUP: usize = 8;
+
+impl<P: Platform> Core<P> {
+    /// Runs the command `Destroy`.
+    pub(crate) fn run_destroy(&mut self, t: u32) {
+        if !self.take_moment(t) {
+            return;
+        }
+        if self.tasks.at(t).stage == Stage::Begin {
+            if let Err((refusal, name)) = self.choose_victims(t) {
+                self.blocker(t, &name, 0);
+                return self.refuse(t, refusal);
+            }
+            if self.lifecycle.victim_count == 0 {
+                return self.when_logged(t);
+            }
+            if self.check_victims(t) {
+                return;
+            }
+            if self.flag(t, FLAG_DRY_RUN) {
+                return self.list_victims(t);
+            }
+            for n in 0..self.lifecycle.victim_count {
+                if let Some(v) = self.victim(n).and_then(|id| self.vol_of_entity(id)) {
+                    self.cut_off(self.vols.at(v).id);
+                    self.hold(v);
+                }
+            }
+            self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
+        }
+        if !self.at_moment(t) {
+            return;
+        }
+        while self.lifecycle.victim_count != 0 {
+            if !self.may_change(t, 24) {
+                return;
+            }
+            if let Err(fault) = self.record_victims(t) {
+                return self.fence_command(t, fault);
+            }
+        }
+        self.when_logged(t);
+    }
+
+    fn victim(&self, n: usize) -> Option<EntityId> {
+        if n >= self.lifecycle.victim_count {
+            return None;
+        }
+        self.lifecycle.victims.get(n).copied()
+    }
+
+    fn is_victim(&self, id: EntityId) -> bool {
+        self.lifecycle.victims.iter().take(self.lifecycle.victim_count).any(|&v| v == id)
+    }
+
+    /// Adds a victim; false if the list is full.
+    fn add_victim(&mut self, id: EntityId) -> bool {
+        if self.is_victim(id) {
+            return true;
+        }
+        match self.lifecycle.victims.get_mut(self.lifecycle.victim_count) {
+            Some(place) => {
+                *place = id;
+                self.lifecycle.victim_count = self.lifecycle.victim_count.saturating_add(1);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Lists what the command names and, if it is recursive, all that depends on it.
+    fn choose_victims(&mut self, t: u32) -> Result<(), (Refusal, Name)> {
+        self.lifecycle.victim_count = 0;
+        if self.items(t) == 0 {
+            return Err((Refusal::Malformed, Name::default()));
+        }
+        self.catalog.reserve(&self.platform, 64).map_err(|_| (Refusal::NoMemory, Name::default()))?;
+        for n in 0..self.items(t) {
+            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
+            let Some(entity) = self.named(&name) else { return Err((Refusal::NotFound, name)) };
+            let (id, kind) = (entity.id(), entity.kind());
+            if kind == Some(Kind::Production) {
+                return Err((Refusal::WrongKind, name));
+            }
+            if self.flag(t, FLAG_DEFER) && kind == Some(Kind::Snapshot) && self.is_needed(id) {
+                self.defer(id).map_err(|_| (Refusal::Fenced, name))?;
+                continue;
+            }
+            if !self.add_victim(id) {
+                return Err((Refusal::NoMemory, name));
+            }
+        }
+        if self.flag(t, FLAG_RECURSIVE) {
+            self.add_dependants()?;
+        }
+        Ok(())
+    }
+
+    fn is_needed(&self, id: EntityId) -> bool {
+        self.catalog.dependants(id).next().is_some()
+            || self.catalog.get(id).is_some_and(|e| e.has(FLAG_HELD))
+            || self.pinned(id)
+    }
+
+    fn defer(&mut self, id: EntityId) -> Result<(), Fault> {
+        self.change(id, |e| e.set_flags(FLAG_DEFERRED, true))
+    }
+
+    fn add_dependants(&mut self) -> Result<(), (Refusal, Name)> {
+        let mut n = 0;
+        while let Some(id) = self.victim(n) {
+            let mut last = EntityId(0);
+            while let Some(next) = self.next_dependant(id, last) {
+                if !self.add_victim(next) {
+                    return Err((Refusal::NoMemory, self.name_of(id)));
+                }
+                last = next;
+            }
+            n = n.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// The first object after `last` that cannot be without `id`: what is based on a snapshot, the
+    /// snapshots of a clone.
+    fn next_dependant(&self, id: EntityId, last: EntityId) -> Option<EntityId> {
+        let based = self.catalog.dependants(id).map(Entity::id);
+        let owned = self.catalog.snapshots_of_volume(id).map(Entity::id);
+        based.chain(owned).filter(|&d| d > last).min()
+    }
+
+    /// Answers with every blocker, if there is one.
+    fn check_victims(&mut self, t: u32) -> bool {
+        let mut refusal = None;
+        for n in 0..self.lifecycle.victim_count {
+            let Some(id) = self.victim(n) else { break };
+            let name = self.name_of(id);
+            let mut last = EntityId(0);
+            while let Some(next) = self.next_dependant(id, last) {
+                if !self.is_victim(next) {
+                    let blocker = self.name_of(next);
+                    self.blocker(t, &blocker, 0);
+                    refusal = refusal.or(Some(Refusal::Needed));
+                }
+                last = next;
+            }
+            let held = self.catalog.get(id).is_some_and(|e| e.has(FLAG_HELD));
+            let open = self.is_open(id) && !self.flag(t, FLAG_FORCE);
+            for (blocked, why) in [
+                (held, Refusal::Held),
+                (self.pinned(id), Refusal::Restoring),
+                (open, Refusal::OpenForWriting),
+            ] {
+                if blocked {
+                    self.blocker(t, &name, 0);
+                    refusal = refusal.or(Some(why));
+                }
+            }
+        }
+        if let Some(refusal) = refusal {
+            self.refuse(t, refusal);
+            return true;
+        }
+        false
+    }
+
+    fn list_victims(&mut self, t: u32) {
+        let shift = self.geometry.shift();
+        for n in 0..self.lifecycle.victim_count {
+            let Some(entity) = self.victim(n).and_then(|id| self.catalog.get(id)) else { break };
+            let (name, used) = (entity.name, entity.used.get());
+            self.blocker(t, &name, used.checked_shl(shift).unwrap_or(0));
+        }
+        self.done(t);
+    }
+
+    /// Removes the last few victims.
+    fn record_victims(&mut self, t: u32) -> Result<(), Fault> {
+        let mut maps = [(MapId(0), EntityId(0)); GROUP];
+        self.begin_group()?;
+        let mut taken = 0;
+        for entry in &mut maps {
+            let at = self.lifecycle.victim_count.saturating_sub(1);
+            let Some(id) = self.victim(at) else { break };
+            self.lifecycle.victim_count = at;
+            let Some(entity) = self.catalog.get(id) else { continue };
+            *entry = (entity.map(), entity.base().unwrap_or_default());
+            taken = 1;
+            self.remove_entity(id)?;
+        }
+        if taken != 0 {
+            for (map, base) in maps {
+                if map != MapId(0) {
+                    self.log_sweep(t, map)?;
+                }
+                if base != EntityId(0) {
+                    self.drop_deferred(t, base)?;
+                }
+            }
+        }
+        self.log_counters()?;
+        self.end_group()?;
+        self.refresh_volumes();
+        self.rebuild_views();
+        Ok(())
+    }
+
+    /// Takes an entity out of the catalogue, and its volume away.
+    pub(crate) fn remove_entity(&mut self, id: EntityId) -> Result<(), Fault> {
+        self.cut_off(id);
+        self.log.remove_entity(&self.platform, id)?;
+        let _ = self.catalog.remove(id)?;
+        if let Some(v) = self.vol_of_entity(id) {
+            self.drop_volume(v);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a map is swept: of all its records, or of those that no view needs.
+    pub(crate) fn log_sweep(&mut self, t: u32, map: MapId) -> Result<(), Fault> {
+        let mut what = SWEEP_ALL;
+        let mut sweep = None;
+        for user in self.catalog.users_of_map(map) {
+            match user.kind() {
+                Some(Kind::Sweep) => sweep = Some(user.id()),
+                _ => what = SWEEP_VIEWS,
+            }
+        }
+        self.lifecycle.sweeper.again(map);
+        if let Some(id) = sweep {
+            return self.change(id, |e| e.sweep.what = what.into());
+        }
+        self.begin_draft(t, Kind::Sweep, &Name::default(), 9);
+        let draft = &mut self.lifecycle.draft;
+        draft.map = map.0.into();
+        draft.sweep.what = what.into();
+        self.put_draft().map(|_| ())
+    }
+
+    /// Removes a snapshot that was only waiting for its last user to go.
+    pub(crate) fn drop_deferred(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
+        let Some(entity) = self.catalog.get(id) else { return Ok(()) };
+        if !entity.has(FLAG_DEFERRED) || self.is_needed(id) {
+            return Ok(());
+        }
+        let map = entity.map();
+        self.remove_entity(id)?;
+        self.log_sweep(t, map)
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What happens to volumes and snapshots: commands, their moments, and the work behind them.
+//!
+//! A command is a task whose input and reply lie in a slot of [`Lifecycle::commands`]. Commands that
+//! need a *moment* (`moment.rs`) take turns; each holds the volumes it is about, drains what passed
+//! or was under way, flushes, and then changes the catalogue in one group of log entries, which
+//! apply all or not at all (I-20). Background work is a task too: the sweep frees what no view
+//! resolves to, the merge brings a restored production home.
+
+mod clone;
+mod command;
+mod destroy;
+mod event;
+mod merge;
+mod moment;
+mod property;
+mod refresh;
+mod restore;
+mod runs;
+mod settle;
+mod show;
+mod snapshot;
+mod sweep;
+
+use crate::api::{Limits, Step, Submit};
+use crate::engine::{Core, Job, Queue, Slab, Task, NONE};
+use crate::fault::Fault;
+use crate::format::entity::Entity;
+use crate::platform::Platform;
+use crate::units::EntityId;
+use zerocopy::FromZeros;
+
+pub(crate) use merge::Merge;
+pub(crate) use sweep::Sweeper;
+
+/// Commands under way at once.
+const COMMANDS: u32 = 8;
+/// Bytes of a reply at most.
+const REPLY: usize = 65_536;
+/// Bytes of a command at most.
+const INPUT: usize = 392 + 64 * 320;
+/// Objects that one destroy may take.
+const VICTIMS: usize = 1024;
+/// Events that are remembered.
+const EVENTS: usize = 256;
+
+/// A command under way, or whose reply has not been taken yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) cookie: u64,
+    pub(crate) input_len: usize,
+    pub(crate) reply_len: usize,
+    pub(crate) rows: u32,
+    pub(crate) done: bool,
+}
+
+/// Commands, events, and the work behind them.
+pub(crate) struct Lifecycle<P: Platform> {
+    pub(crate) slots: Slab<P, Slot>,
+    /// The commands' bytes, [`INPUT`] for each slot.
+    pub(crate) inputs: P::Array<u8>,
+    /// The replies' bytes, [`REPLY`] for each slot.
+    pub(crate) replies: P::Array<u8>,
+    /// The task whose moment it is.
+    pub(crate) moment: u32,
+    pub(crate) moment_waiters: Queue,
+    /// Volumes that are being drained for it.
+    pub(crate) draining: u32,
+    /// An entity being made.
+    pub(crate) draft: Entity,
+    /// An entity being changed.
+    pub(crate) edit: Entity,
+    /// What a destroy takes.
+    pub(crate) victims: P::Array<EntityId>,
+    pub(crate) victim_count: usize,
+    pub(crate) events: P::Array<crate::control::EventRow>,
+    pub(crate) event_count: u64,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) merge: Merge<P>,
+}
+
+impl<P: Platform> Lifecycle<P> {
+    pub(crate) fn new(p: &P, limits: &Limits) -> Result<Self, Fault> {
+        let n = usize::try_from(COMMANDS).unwrap_or(0);
+        let none = crate::control::EventRow::default();
+        Ok(Self {
+            slots: Slab::new(p, COMMANDS, Slot::default())?,
+            inputs: p.array(n.saturating_mul(INPUT), 0).ok_or(Fault::NoMemory)?,
+            replies: p.array(n.saturating_mul(REPLY), 0).ok_or(Fault::NoMemory)?,
+            moment: NONE,
+            moment_waiters: Queue::default(),
+            draining: 0,
+            draft: Entity::new_zeroed(),
+            edit: Entity::new_zeroed(),
+            victims: p.array(VICTIMS, EntityId(0)).ok_or(Fault::NoMemory)?,
+            victim_count: 0,
+            events: p.array(EVENTS, none).ok_or(Fault::NoMemory)?,
+            event_count: 0,
+            sweeper: Sweeper::new(),
+            merge: Merge::new(p, limits)?,
+        })
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Takes a command: `control::Command` and its items. It ends with `Step::Reply`.
+    pub fn command(&mut self, cookie: u64, bytes: &[u8]) -> Submit {
+        let Some(c) = self.lifecycle.slots.take() else {
+            self.busy = true;
+            return Submit::Busy;
+        };
+        let Some(t) = self.tasks.take() else {
+            self.lifecycle.slots.give(c);
+            self.busy = true;
+            return Submit::Busy;
+        };
+        *self.lifecycle.slots.at_mut(c) =
+            Slot { cookie, input_len: bytes.len().min(INPUT), ..Slot::default() };
+        for (to, from) in part_mut(&mut self.lifecycle.inputs, c, INPUT).iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        *self.tasks.at_mut(t) = Task { job: Job::Command, cookie, aux: c, ..Task::free() };
+        self.ready(t);
+        Submit::Queued
+    }
+
+    /// Hands out the reply to a command whose `Step::Reply` was given, once.
+    pub fn reply(&mut self, cookie: u64, f: &mut dyn FnMut(&[u8])) {
+        for c in 0..COMMANDS {
+            let slot = *self.lifecycle.slots.at(c);
+            if !slot.done || slot.cookie != cookie {
+                continue;
+            }
+            f(part(&self.lifecycle.replies, c, REPLY).get(..slot.reply_len).unwrap_or(&[]));
+            self.lifecycle.slots.at_mut(c).done = false;
+            self.lifecycle.slots.give(c);
+            if core::mem::replace(&mut self.busy, false) {
+                self.steps.tell(Step::Wake);
+            }
+            return;
+        }
+    }
+}
+
+fn range(c: u32, size: usize) -> core::ops::Range<usize> {
+    let from = usize::try_from(c).unwrap_or(usize::MAX).saturating_mul(size);
+    from..from.saturating_add(size)
+}
+
+/// The bytes of command slot `c`.
+pub(crate) fn part(all: &[u8], c: u32, size: usize) -> &[u8] {
+    all.get(range(c, size)).unwrap_or(&[])
+}
+
+/// As [`part`], to be written.
+pub(crate) fn part_mut(all: &mut [u8], c: u32, size: usize) -> &mut [u8] {
+    all.get_mut(range(c, size)).unwrap_or(&mut [])
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Refreshing a clone: it keeps its name and UUID and gets a fresh map on another snapshot.
+//!
+//! The map it had is swept in the background, but for what the clone's own snapshots need; or it goes
+//! to a clone that keeps the former state.
+
+use crate::control::{Name, Refusal, FLAG_FORCE};
+use crate::engine::{Core, Stage};
+use crate::fault::Fault;
+use crate::format::entity::{Entity, Kind};
+use crate::lifecycle::moment::MOMENT;
+use crate::platform::Platform;
+use crate::units::EntityId;
+
+impl<P: Platform> Core<P> {
+    /// Runs the command `Refresh`.
+    pub(crate) fn run_refresh(&mut self, t: u32) {
+        if !self.take_moment(t) {
+            return;
+        }
+        let Some((name, to)) = self.input(t).map(|c| (c.name, c.other)) else {
+            return self.refuse(t, Refusal::Malformed);
+        };
+        if self.tasks.at(t).stage == Stage::Begin {
+            if let Err((refusal, name)) = self.check_refresh(t, &name, &to) {
+                return self.refuse_for(t, refusal, &name);
+            }
+            if let Some(v) = self.vol_named(name.bytes()) {
+                self.cut_off_writers(v);
+                self.hold(v);
+                if to.bytes().is_empty() {
+                    if let Some(base) = self.base_volume(v) {
+                        self.hold(base);
+                    }
+                }
+            }
+            self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
+        }
+        if !self.at_moment(t) || !self.may_change(t, 8) {
+            return;
+        }
+        match self.record_refresh(t, &name, &to) {
+            Ok(()) => self.when_logged(t),
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    fn check_refresh(&mut self, t: u32, name: &Name, to: &Name) -> Result<(), (Refusal, Name)> {
+        let Some(clone) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
+        if clone.kind() != Some(Kind::Clone) {
+            return Err((Refusal::WrongKind, *name));
+        }
+        let Some(v) = self.vol_named(name.bytes()) else { return Err((Refusal::NotFound, *name)) };
+        if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
+            return Err((Refusal::OpenForWriting, *name));
+        }
+        if to.bytes().is_empty() {
+            let base = self.base_volume(v).ok_or((Refusal::NotFound, *name))?;
+            if !self.is_online(base) {
+                return Err((Refusal::Fenced, self.name_of(self.vols.at(base).id)));
+            }
+        } else {
+            self.check_refresh_to(v, to)?;
+        }
+        if let Some(keep) = self.item(t, 0).map(|i| i.name) {
+            self.check_new_name(&keep)?;
+            if self.vols.left() == 0 {
+                return Err((Refusal::NoMemory, keep));
+            }
+        }
+        self.catalog.reserve(&self.platform, 8).map_err(|_| (Refusal::NoMemory, *name))
+    }
+
+    fn check_refresh_to(&self, v: u32, to: &Name) -> Result<(), (Refusal, Name)> {
+        let Some(snapshot) = self.named(to) else { return Err((Refusal::NotFound, *to)) };
+        if snapshot.kind() != Some(Kind::Snapshot) {
+            return Err((Refusal::WrongKind, *to));
+        }
+        if !snapshot.is_living_snapshot() {
+            return Err((Refusal::Lost, *to));
+        }
+        if snapshot.size.get() != self.vols.at(v).size {
+            return Err((Refusal::Unrelated, *to));
+        }
+        // A clone must not be based on itself.
+        let own = self.vols.at(v).id;
+        let mut at = Some(snapshot.id());
+        while let Some(s) = at.and_then(|id| self.catalog.get(id)) {
+            if s.owner() == own {
+                return Err((Refusal::Needed, *to));
+            }
+            at = s.base();
+        }
+        Ok(())
+    }
+
+    /// The volume that a clone's base is a snapshot of.
+    pub(crate) fn base_volume(&self, v: u32) -> Option<u32> {
+        let base = self.catalog.get(self.vols.at(v).id)?.base()?;
+        let owner = self.catalog.get(base)?.owner();
+        self.vol_of_entity(owner)
+    }
+
+    fn record_refresh(&mut self, t: u32, name: &Name, to: &Name) -> Result<(), Fault> {
+        let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
+        let id = self.vols.at(v).id;
+        let former = self.catalog.get(id).and_then(Entity::base);
+        let keep = self.item(t, 0).map(|i| i.name);
+        self.begin_group()?;
+        let base = if to.bytes().is_empty() {
+            self.record_base(t, v, name)?
+        } else {
+            self.id_of(to).ok_or(crate::bug!())?
+        };
+        let mut kept = None;
+        if let Some(keep) = keep {
+            kept = Some(self.keep_former(t, id, &keep)?);
+        } else {
+            self.log_sweep(t, self.vols.at(v).map)?;
+        }
+        let map = self.next_map();
+        let epoch = self.epoch().next();
+        self.change(id, |clone| {
+            clone.map = map.0.into();
+            clone.base = base.0.into();
+            clone.epoch = epoch.0.into();
+            clone.used = 0.into();
+        })?;
+        if kept.is_none() {
+            if let Some(former) = former {
+                self.drop_deferred(t, former)?;
+            }
+        }
+        self.log_counters()?;
+        self.end_group()?;
+        self.vols.at_mut(v).used = 0;
+        self.refresh_volume(v);
+        if let Some(kept) = kept {
+            self.add_volume(kept)?;
+        }
+        if let Some(base) = self.base_volume(v) {
+            self.refresh_volume(base);
+        }
+        self.rebuild_views();
+        Ok(())
+    }
+
+    /// A new snapshot of the base's volume; it goes when the clone does not need it any more.
+    fn record_base(&mut self, t: u32, v: u32, name: &Name) -> Result<EntityId, Fault> {
+        let source = self.base_volume(v).ok_or(crate::bug!())?;
+        let epoch = self.next_epoch();
+        let owner = self.name_of(self.vols.at(source).id);
+        let snapshot = self.auto_name(owner.bytes(), name.bytes(), epoch);
+        self.draft_snapshot(t, source, &snapshot, epoch, 2);
+        self.lifecycle.draft.set_flags(crate::control::rows::FLAG_DEFERRED, true);
+        let id = self.put_draft()?;
+        self.bump_write_epoch(source, epoch)?;
+        Ok(id)
+    }
+
+    /// Puts the clone's former state under another name.
+    fn keep_former(&mut self, t: u32, id: EntityId, keep: &Name) -> Result<EntityId, Fault> {
+        let old = self.catalog.get(id).ok_or(crate::bug!())?;
+        let (map, base, epoch, size, used) = (old.map, old.base, old.epoch, old.size, old.used);
+        self.begin_draft(t, Kind::Clone, keep, 3);
+        let draft = &mut self.lifecycle.draft;
+        draft.map = map;
+        draft.base = base;
+        draft.epoch = epoch;
+        draft.size = size;
+        draft.used = used;
+        self.put_draft()
+    }
+}

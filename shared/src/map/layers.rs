@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The layers of the map, read as one.
+//!
+//! Within a group an upper layer hides the lower ones chunk by chunk: pending, active, frozen,
+//! tree. `Gone` hides without showing anything, and freed slots are never shown.
+
+use super::cache::Cache;
+use super::delta::{Delta, Spot};
+use super::group::Group;
+use super::tree::{Place, Root, Tree};
+use super::Miss;
+use crate::bug;
+use crate::fault::Fault;
+use crate::format::record::{GroupKey, FREE_MAP};
+use crate::platform::Platform;
+use crate::units::{Epoch, Word};
+
+/// How much memory the map may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// Records of the active delta, and of the frozen one.
+    pub delta: usize,
+    /// Records of clones that are not logged yet.
+    pub pending: usize,
+    /// Pages of the tree.
+    pub cache: usize,
+}
+
+/// The map.
+///
+/// # Invariants
+///
+/// While `freezing` is false the frozen delta is empty. The tree does not change while it is true.
+pub struct Layers<P: Platform> {
+    /// New records of clones that are not logged yet.
+    pub pending: Delta<P>,
+    /// Everything logged since the last freeze.
+    pub active: Delta<P>,
+    pub(super) frozen: Delta<P>,
+    freezing: bool,
+    pub(super) tree: Tree,
+    /// Pages of the tree.
+    pub cache: Cache<P>,
+}
+
+/// The first group that any delta has, and where in each.
+struct Front {
+    group: GroupKey,
+    spots: [Option<Spot>; 3],
+}
+
+impl<P: Platform> Layers<P> {
+    /// The map of the pool `pool` that a checkpoint left as `root`.
+    pub fn new(p: &P, sizes: Sizes, pool: u64, root: Option<Root>) -> Result<Self, Fault> {
+        Ok(Self {
+            pending: Delta::new(p, sizes.pending)?,
+            active: Delta::new(p, sizes.delta)?,
+            frozen: Delta::new(p, sizes.delta)?,
+            freezing: false,
+            tree: Tree::new(root),
+            cache: Cache::new(p, sizes.cache, pool)?,
+        })
+    }
+
+    /// The tree that lookups use.
+    #[must_use]
+    pub fn root(&self) -> Option<Root> {
+        self.tree.root()
+    }
+
+    /// The frozen delta, if there is one.
+    #[must_use]
+    pub fn frozen(&self) -> Option<&Delta<P>> {
+        self.freezing.then_some(&self.frozen)
+    }
+
+    /// Makes the active delta the frozen one; there must not be one.
+    pub fn freeze(&mut self) -> Result<(), Fault> {
+        if self.freezing || !self.frozen.is_empty() {
+            return Err(bug!());
+        }
+        core::mem::swap(&mut self.active, &mut self.frozen);
+        self.freezing = true;
+        Ok(())
+    }
+
+    /// The frozen delta is in the tree `root`, which is durable: from here on that is the tree.
+    pub fn drop_frozen(&mut self, root: Option<Root>) -> Result<(), Fault> {
+        if !self.freezing {
+            return Err(bug!());
+        }
+        self.frozen.clear();
+        self.freezing = false;
+        self.tree = Tree::new(root);
+        Ok(())
+    }
+
+    /// Fills `out` with what is to be seen of the first group at or after `from` and before `end`
+    /// of which anything is to be seen.
+    ///
+    /// After a miss `out` holds nothing of use; ask again when the page is there.
+    pub fn next_group(
+        &mut self,
+        from: GroupKey,
+        end: GroupKey,
+        out: &mut Group,
+    ) -> Result<Option<GroupKey>, Miss> {
+        let end = end.min(GroupKey { map: FREE_MAP, word: Word(0), epoch: Epoch(0) });
+        let mut from = from;
+        while from < end {
+            let front = self.front(from, end)?;
+            // Where the deltas have all of the first group there can be, the tree is not asked.
+            if let Some(front) = front.as_ref().filter(|front| front.group == from) {
+                out.clear();
+                if self.collect(front, out)? == u64::MAX {
+                    if !out.records().is_empty() {
+                        return Ok(Some(from));
+                    }
+                    let Some(after) = from.after() else { break };
+                    from = after;
+                    continue;
+                }
+            }
+            let place = self.tree.find(&mut self.cache, from, end)?;
+            let Some(group) = self.merge(front.as_ref(), place, out)? else { break };
+            if !out.records().is_empty() {
+                return Ok(Some(group));
+            }
+            let Some(after) = group.after() else { break };
+            from = after;
+        }
+        Ok(None)
+    }
+
+    /// The first group at or after `from` and before `end` that any delta has.
+    fn front(&self, from: GroupKey, end: GroupKey) -> Result<Option<Front>, Fault> {
+        let spots = [self.pending.find(from)?, self.active.find(from)?, self.frozen.find(from)?];
+        let first = spots.iter().flatten().map(Spot::group).min().filter(|group| *group < end);
+        Ok(first.map(|group| Front { group, spots }))
+    }
+
+    /// Adds what is to be seen of the front's group in the deltas; gives all the chunks that they
+    /// have something to say of.
+    fn collect(&self, front: &Front, out: &mut Group) -> Result<u64, Fault> {
+        let mut seen = 0;
+        for (delta, spot) in [&self.pending, &self.active, &self.frozen].iter().zip(front.spots) {
+            if let Some(spot) = spot.filter(|spot| spot.group() == front.group) {
+                seen |= delta.collect(spot, !seen, false, out)?;
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Fills `out` with the first of the groups in front of the deltas and of the tree.
+    fn merge(
+        &mut self,
+        front: Option<&Front>,
+        place: Option<Place>,
+        out: &mut Group,
+    ) -> Result<Option<GroupKey>, Miss> {
+        out.clear();
+        let below = place.map(|place| place.group);
+        let Some(group) = front.map(|front| front.group).into_iter().chain(below).min() else {
+            return Ok(None);
+        };
+        let mut seen = 0;
+        if let Some(front) = front.filter(|front| front.group == group) {
+            seen = self.collect(front, out)?;
+        }
+        if let Some(place) = place.filter(|place| place.group == group) {
+            self.tree.collect(&mut self.cache, place, !seen, out)?;
+        }
+        Ok(Some(group))
+    }
+}
