@@ -2,7 +2,9 @@
 
 //! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the storm.
 
+pub mod cli;
 pub mod nbd;
 pub mod platform;
 pub mod server;
+pub mod store;
 pub mod uring;
