@@ -237,7 +237,7 @@ impl Reactor {
     pub(super) fn payload_received(&mut self, id: u32, result: io::Result<u32>) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.receiving = Receiving::No;
-        let count = if conn.leaving { 0 } else { result.unwrap_or(0) };
+        let count = if conn.leaving || conn.broken { 0 } else { result.unwrap_or(0) };
         let Some(serving) = conn.serving() else { return };
         let part = serving.current.and_then(|work| self.works.get(work)?.first);
         match part.and_then(|part| self.parts.get_mut(part)) {

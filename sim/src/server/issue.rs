@@ -69,6 +69,7 @@ impl Reactor {
 
     /// Takes memory for all of a read and starts it; or takes none.
     fn hold(&mut self, id: u32, number: u32) -> bool {
+        let freed = self.memory.has_freed();
         while let Some(work) = self.works.get(number) {
             if work.left() == 0 {
                 break;
@@ -77,6 +78,7 @@ impl Reactor {
             let Some(conn) = self.conns.get_mut(id) else { return true };
             let Some(buffer) = self.memory.take(&mut conn.held, len) else {
                 self.unhold(number);
+                self.memory.never_mind(freed);
                 return false;
             };
             if let Some(part) = self.add_part(number, buffer, len, Doing::Read) {

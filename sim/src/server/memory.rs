@@ -85,6 +85,17 @@ impl Memory {
         self.freed = true;
     }
 
+    /// What was given back since `was_freed` was as `before` said had only just been taken: nobody
+    /// who waits can do more with it than before.
+    pub(crate) fn never_mind(&mut self, before: bool) {
+        self.freed = before;
+    }
+
+    /// Whether something was given back and nobody was told.
+    pub(crate) fn has_freed(&self) -> bool {
+        self.freed
+    }
+
     /// Whether something was given back since the last call.
     pub(crate) fn was_freed(&mut self) -> bool {
         std::mem::take(&mut self.freed)

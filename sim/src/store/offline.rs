@@ -352,6 +352,10 @@ impl Offline {
             Step::Flush { dev } => self.on(dev, Volume::flush),
             Step::Grow { bytes } => self.do_grow(bytes),
             Step::Discard { .. } => Ok(()),
+            Step::Clear { .. } => {
+                self.do_clear(id);
+                Ok(())
+            }
             Step::Finish { cookie, outcome } => {
                 self.finished.push_back((cookie, outcome));
                 return;
@@ -399,6 +403,14 @@ impl Offline {
             self.on(dev, Volume::flush)?;
         }
         Ok(())
+    }
+
+    fn do_clear(&mut self, id: StepId) {
+        for piece in self.pieces(id) {
+            if let Piece::Client { at, len } = piece {
+                fill(&mut self.client, at, &vec![0; len]);
+            }
+        }
     }
 
     fn pieces(&self, id: StepId) -> Vec<Piece> {
