@@ -14,6 +14,7 @@ pub mod control;
 pub mod fast;
 pub mod fault;
 pub mod format;
+pub mod log;
 pub mod map;
 pub mod mutants;
 pub mod platform;

@@ -2,7 +2,7 @@
 
 //! The catalogue: all volumes, snapshots and sweeps of the pool, in memory.
 //!
-//! [`Catalog::put`] and [`Catalog::remove`] are exactly what the log's entries do, so that
+//! [`Catalog::put`], [`Catalog::remove`] and [`Catalog::rename`] are exactly what the log's entries do, so that
 //! recovery and the commands take one way. Entities stand in a table; sorted arrays of links lead
 //! to them by id, name, (map, epoch), base, owner and map. Memory is taken by
 //! [`Catalog::reserve`] alone.
@@ -23,6 +23,7 @@ use crate::bug;
 use crate::control::Name;
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
+use crate::format::page::copy;
 use crate::platform::Platform;
 use crate::units::EntityId;
 
@@ -63,6 +64,17 @@ fn name_hash(name: &[u8]) -> [u32; 2] {
     }
     let [a, b, c, d, e, f, g, h] = hash.to_le_bytes();
     [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
+
+/// The full name of a snapshot.
+fn joined(volume: &Name, snapshot: &[u8]) -> Option<Name> {
+    let mut text = Name::default();
+    let at = volume.bytes().len();
+    copy(&mut text.0, 0, volume.bytes());
+    copy(&mut text.0, at, b"@");
+    copy(&mut text.0, at.saturating_add(1), snapshot);
+    let len = at.saturating_add(1).saturating_add(snapshot.len());
+    Name::new(text.0.get(..len)?)
 }
 
 /// The keys that an entity has in each index.
@@ -198,6 +210,38 @@ impl<P: Platform> Catalog<P> {
         self.free_len = self.free_len.saturating_add(1);
         self.changed = true;
         Ok(true)
+    }
+
+    /// Gives a volume another name, and its snapshots with it; false if there is no such volume.
+    /// One log entry for all of them: a volume may have thousands.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`: the name is none that a volume can bear.
+    pub fn rename(&mut self, id: EntityId, name: &Name) -> Result<bool, Fault> {
+        if !Self::name_is_valid(Kind::Production, name) {
+            return Err(Fault::Corrupt);
+        }
+        let Some(place) = self.place(id) else { return Ok(false) };
+        self.rename_at(place, name)?;
+        let mut after = [id.0, 0, 0];
+        loop {
+            let next = self.index(OWNERS).and_then(|owners| owners.from(after).first().copied());
+            let Some(link) = next.filter(|link| link.key[0] == id.0) else { return Ok(true) };
+            let old = self.at(link.place).ok_or(bug!())?.name;
+            let part = old.split().1.unwrap_or(&[]);
+            self.rename_at(link.place, &joined(name, part).ok_or(Fault::Corrupt)?)?;
+            let [owner, epoch, snapshot] = link.key;
+            after = [owner, epoch, snapshot.saturating_add(1)];
+        }
+    }
+
+    /// Changes one name, and the links with it.
+    fn rename_at(&mut self, place: u32, name: &Name) -> Result<(), Fault> {
+        self.unlink(place)?;
+        self.at_mut(place).ok_or(bug!())?.name = *name;
+        self.changed = true;
+        self.link(place)
     }
 
     /// Sets how many slots an entity holds and reads from. This is not logged: it reaches the disk

@@ -172,3 +172,24 @@ fn names_follow_the_rules() {
     assert!(!valid(Kind::Snapshot, "prod@") && !valid(Kind::Snapshot, "@a"));
     assert!(valid(Kind::Sweep, "") && !valid(Kind::Pool, "x"));
 }
+
+#[test]
+fn snapshots_are_renamed_with_their_volume() {
+    let mut catalog = Catalog::new(&T, 8).unwrap();
+    let mut volume = Entity::new(Kind::Production, EntityId(1));
+    volume.name = name("prod");
+    catalog.put(&volume).unwrap();
+    for id in 2..6 {
+        let mut snapshot = Entity::new(Kind::Snapshot, EntityId(id));
+        snapshot.name = name(&format!("prod@s{id}"));
+        snapshot.owner = if id == 5 { 9 } else { 1 }.into();
+        catalog.put(&snapshot).unwrap();
+    }
+    assert_eq!(catalog.rename(EntityId(1), &name("main")), Ok(true));
+    assert_eq!(catalog.rename(EntityId(7), &name("other")), Ok(false));
+    assert_eq!(catalog.rename(EntityId(1), &name("a@b")), Err(Fault::Corrupt));
+    let names: Vec<_> = catalog.iter().map(|e| e.name.text().to_owned()).collect();
+    assert_eq!(names, ["main", "main@s2", "main@s3", "main@s4", "prod@s5"]);
+    assert_eq!(catalog.by_name(b"main@s3").unwrap().id(), EntityId(3));
+    assert!(catalog.by_name(b"prod@s3").is_none());
+}

@@ -12,9 +12,10 @@ use crate::engine::slab::{Queue, NONE};
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::Core;
 use crate::fault::Fault;
+use crate::format::log::Fold;
 use crate::format::record::{Kind, Record};
 use crate::platform::Platform;
-use crate::units::{bit, runs, Dev, LogPos, Slot};
+use crate::units::{bit, runs, Dev, LogPos, Slot, PAGE_BYTES};
 
 /// Chunks that one slot write takes at most.
 const RUN_MAX: u32 = 256;
@@ -69,7 +70,7 @@ impl<P: Platform> Core<P> {
         }
         self.commit.wanted = false;
         self.take_copies();
-        self.log.seal();
+        self.log.seal(&self.platform);
         self.commit.upto = self.log.head();
         self.write_log();
         self.commit.phase = Phase::Writing;
@@ -103,7 +104,7 @@ impl<P: Platform> Core<P> {
                 return;
             }
             budget = budget.saturating_sub(chunks.max(1));
-            let pos = self.log.next_pos();
+            let pos = self.log.last();
             self.wait_durable(t, pos);
         }
         self.write_slots(&mut gather);
@@ -127,7 +128,7 @@ impl<P: Platform> Core<P> {
         let blank = Record { map, word, epoch, kind: Kind::Copied, mask: 0, slot: Slot(0) };
         let mut unit = self.tasks.at(t).units;
         let mut piece = blank;
-        let mut sum = 0;
+        let mut sum = Fold::default();
         for (first, len) in runs(need) {
             for b in first..first.saturating_add(len) {
                 let next = self.units.next(unit);
@@ -139,22 +140,22 @@ impl<P: Platform> Core<P> {
                     let slot = run.0;
                     *run = (slot.next(), run.1.saturating_sub(1));
                     if piece.mask != 0 && slot != piece.slot.plus(u64::from(piece.slots())) {
-                        self.put_logged(&piece, Some(sum))?;
+                        self.put_logged(&piece, Some(sum.end()))?;
                         piece = blank;
                     }
                     if piece.mask == 0 {
                         piece.slot = slot;
-                        sum = 0;
+                        sum = Fold::default();
                     }
                     piece.mask |= bit(b);
-                    sum = crate::format::record::fold(sum, self.units.sum(unit));
+                    sum.add(self.units.sum(unit));
                     self.gather(gather, slot, unit);
                 }
                 unit = next;
             }
         }
         if piece.mask != 0 {
-            self.put_logged(&piece, Some(sum))?;
+            self.put_logged(&piece, Some(sum.end()))?;
         }
         if lost != 0 {
             self.put_logged(&Record { kind: Kind::Lost, mask: lost, ..blank }, None)?;
@@ -170,7 +171,9 @@ impl<P: Platform> Core<P> {
     fn gather(&mut self, gather: &mut Gather, slot: Slot, unit: u32) {
         let follows = gather.n != 0
             && gather.n < RUN_MAX
-            && gather.slot.plus(u64::from(gather.n)) == slot;
+            && gather.slot.plus(u64::from(gather.n)) == slot
+            // Chains are joined at their ends alone: a unit in the middle stays its task's.
+            && (self.units.next(gather.last) == NONE || self.units.next(gather.last) == unit);
         if !follows {
             self.write_slots(gather);
             *gather = Gather { slot, n: 0, first: unit, last: NONE };
@@ -198,19 +201,42 @@ impl<P: Platform> Core<P> {
         self.commit.io = self.commit.io.saturating_add(1);
     }
 
-    /// Gives out the log blocks that are sealed and not yet written.
+    /// Gives out the log blocks that are sealed and not yet written, adjacent ones together.
     fn write_log(&mut self) {
-        while let Some((at, pos, n)) = self.log.take_sealed() {
-            let mut pieces = [Piece::None; SEGS];
-            if let Some(piece) = pieces.first_mut() {
-                *piece = Piece::Log(pos.0, n);
+        let mut run: Option<(LogPos, u64, u32)> = None;
+        while let Some(sealed) = self.log.take() {
+            match &mut run {
+                Some((_, block, n)) if block.saturating_add(u64::from(*n)) == sealed.block => {
+                    *n = n.saturating_add(1);
+                }
+                _ => {
+                    self.write_blocks(run);
+                    run = Some((sealed.pos, sealed.block, 1));
+                }
             }
-            let len = n.saturating_mul(4096);
-            let step = Step::Write { dev: Dev::SAVE, at, len, fua: false };
-            self.open_step(Owner::Commit, step, pieces, 0);
-            self.commit.io = self.commit.io.saturating_add(1);
-            self.stats.log_records = self.stats.log_records.saturating_add(u64::from(n));
         }
+        self.write_blocks(run);
+    }
+
+    fn write_blocks(&mut self, run: Option<(LogPos, u64, u32)>) {
+        let Some((pos, block, n)) = run else { return };
+        let start = self.superblock.log_start.get();
+        let at = start.saturating_add(block.saturating_mul(PAGE_BYTES));
+        let pieces = [Piece::Log(pos.0, n), Piece::None, Piece::None, Piece::None];
+        let step = Step::Write { dev: Dev::SAVE, at, len: n.saturating_mul(4096), fua: false };
+        self.open_step(Owner::Log, step, pieces, pos.0 << 8 | u64::from(n));
+        self.commit.io = self.commit.io.saturating_add(1);
+        self.stats.log_records = self.stats.log_records.saturating_add(u64::from(n));
+    }
+
+    /// Blocks of the log are written.
+    pub(crate) fn log_written(&mut self, tag: u64, result: Result<(), Fault>) {
+        if result.is_ok() {
+            for n in 0..tag & 0xFF {
+                self.log.completed(LogPos((tag >> 8).saturating_add(n)));
+            }
+        }
+        self.commit_written(result);
     }
 
     /// A write of the batch is complete.
@@ -247,6 +273,9 @@ impl<P: Platform> Core<P> {
         self.commit.durable = self.commit.upto;
         self.log.set_durable(self.commit.durable);
         self.wake_durable();
+        self.consider_checkpoint();
+        let mut waiters = core::mem::take(&mut self.room_waiters);
+        self.wake_all(&mut waiters);
     }
 
     /// Wakes those whose position is durable, or all of them if the pool is fenced.
@@ -270,16 +299,5 @@ impl<P: Platform> Core<P> {
         task.queued = true;
         self.tasks.push(&mut self.commit.waiters, t);
         self.commit.wanted = true;
-    }
-
-    /// Puts a record into the open block of the log and into the active delta.
-    pub(crate) fn put_logged(&mut self, record: &Record, sum: Option<u64>) -> Result<(), Fault> {
-        self.log_record(record, sum)?;
-        self.layers.active.put(*record)?;
-        self.versions.bump(record.word);
-        if record.kind == Kind::Copied {
-            self.count_used(record.map, i64::from(record.slots()));
-        }
-        Ok(())
     }
 }

@@ -127,7 +127,7 @@ impl<P: Platform> Core<P> {
             }
         }
         self.layers.pending.clear();
-        let pos = self.log.next_pos();
+        let pos = self.log.last();
         self.flush.round = Round::Idle;
         let mut tasks = core::mem::take(&mut self.flush.now);
         while let Some(t) = self.tasks.pop(&mut tasks) {

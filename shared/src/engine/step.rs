@@ -18,16 +18,18 @@ pub(crate) const SEGS: usize = 4;
 pub(crate) enum Owner {
     /// A task.
     Task(u32),
-    /// The commit pipeline: writes of slots and log blocks.
+    /// The commit pipeline: a write of slots.
     Commit,
+    /// The commit pipeline: a write of log blocks; the tag names them.
+    Log,
     /// The commit pipeline: its flush.
     CommitFlush,
     /// The flush before pending records are logged.
     Settle,
-    /// A flush of a production device for the flush round.
-    FlushProduction,
-    /// The page cache: a frame being filled.
-    Page(u32),
+    /// The page cache: a page being read.
+    Page(u64),
+    /// The growth of the save volume.
+    Grow,
     /// The checkpoint.
     Checkpoint,
     /// Opening the pool.

@@ -3,6 +3,7 @@
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
 pub mod entity;
+pub mod log;
 pub mod node;
 pub mod page;
 pub mod record;

@@ -60,11 +60,10 @@ impl<P: Platform> Core<P> {
 
     fn record_clone(&mut self, t: u32, name: &Name, other: &Name) -> Result<(), Fault> {
         let base = self.id_of(name).ok_or(crate::bug!())?;
-        self.begin_group()?;
+        self.begin_group(2)?;
         self.begin_draft(t, Kind::Clone, other, 1);
         self.fill_clone_draft(base)?;
         let id = self.put_draft()?;
-        self.log_counters()?;
         self.end_group()?;
         self.add_volume(id)
     }

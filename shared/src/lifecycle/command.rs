@@ -191,7 +191,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn when_logged(&mut self, t: u32) {
         self.end_moment(t);
         self.tasks.at_mut(t).stage = LOGGED;
-        let pos = self.log.next_pos();
+        let pos = self.log.last();
         self.wait_or_run(t, pos);
     }
 

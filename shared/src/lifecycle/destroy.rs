@@ -194,7 +194,7 @@ impl<P: Platform> Core<P> {
     /// Removes the last few victims.
     fn record_victims(&mut self, t: u32) -> Result<(), Fault> {
         let mut maps = [(MapId(0), EntityId(0)); GROUP];
-        self.begin_group()?;
+        self.begin_group(24)?;
         let mut taken = 0;
         for entry in &mut maps {
             let at = self.lifecycle.victim_count.saturating_sub(1);
@@ -215,7 +215,6 @@ impl<P: Platform> Core<P> {
                 }
             }
         }
-        self.log_counters()?;
         self.end_group()?;
         self.refresh_volumes();
         self.rebuild_views();
@@ -225,8 +224,7 @@ impl<P: Platform> Core<P> {
     /// Takes an entity out of the catalogue, and its volume away.
     pub(crate) fn remove_entity(&mut self, id: EntityId) -> Result<(), Fault> {
         self.cut_off(id);
-        self.log.remove_entity(&self.platform, id)?;
-        let _ = self.catalog.remove(id)?;
+        self.log_remove(id)?;
         if let Some(v) = self.vol_of_entity(id) {
             self.drop_volume(v);
         }

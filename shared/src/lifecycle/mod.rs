@@ -74,6 +74,8 @@ pub(crate) struct Lifecycle<P: Platform> {
     /// What a destroy takes.
     pub(crate) victims: P::Array<EntityId>,
     pub(crate) victim_count: usize,
+    /// A snapshot whose data was found damaged, to be flagged.
+    pub(crate) damaged: EntityId,
     pub(crate) events: P::Array<crate::control::EventRow>,
     pub(crate) event_count: u64,
     pub(crate) sweeper: Sweeper,
@@ -95,6 +97,7 @@ impl<P: Platform> Lifecycle<P> {
             edit: Entity::new_zeroed(),
             victims: p.array(VICTIMS, EntityId(0)).ok_or(Fault::NoMemory)?,
             victim_count: 0,
+            damaged: EntityId(0),
             events: p.array(EVENTS, none).ok_or(Fault::NoMemory)?,
             event_count: 0,
             sweeper: Sweeper::new(),

@@ -107,7 +107,7 @@ impl<P: Platform> Core<P> {
         let id = self.vols.at(v).id;
         let former = self.catalog.get(id).and_then(Entity::base);
         let keep = self.item(t, 0).map(|i| i.name);
-        self.begin_group()?;
+        self.begin_group(6)?;
         let base = if to.bytes().is_empty() {
             self.record_base(t, v, name)?
         } else {
@@ -132,7 +132,6 @@ impl<P: Platform> Core<P> {
                 self.drop_deferred(t, former)?;
             }
         }
-        self.log_counters()?;
         self.end_group()?;
         self.vols.at_mut(v).used = 0;
         self.refresh_volume(v);

@@ -75,7 +75,7 @@ impl<P: Platform> Core<P> {
         let epoch = self.next_epoch();
         let count = self.items(t);
         let group = if count > 1 { u64::from(epoch.0) } else { 0 };
-        self.begin_group()?;
+        self.begin_group(count.saturating_mul(2))?;
         for n in 0..count {
             let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
             let v = self.vol_named(name.split().0).ok_or(crate::bug!())?;
@@ -85,7 +85,6 @@ impl<P: Platform> Core<P> {
             self.put_draft()?;
             self.bump_write_epoch(v, epoch)?;
         }
-        self.log_counters()?;
         self.end_group()?;
         for n in 0..count {
             let v = self.item(t, n).and_then(|i| self.vol_named(i.name.split().0));
@@ -135,14 +134,6 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Logs the draft and puts it into the catalogue.
-    pub(crate) fn put_draft(&mut self) -> Result<EntityId, Fault> {
-        let id = self.lifecycle.draft.id();
-        self.log.put_entity(&self.platform, &self.lifecycle.draft)?;
-        self.catalog.put(&self.lifecycle.draft)?;
-        Ok(id)
-    }
-
     /// Changes an entity, and logs it as it is then.
     pub(crate) fn change(
         &mut self,
@@ -151,8 +142,7 @@ impl<P: Platform> Core<P> {
     ) -> Result<(), Fault> {
         self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
         f(&mut self.lifecycle.edit);
-        self.log.put_entity(&self.platform, &self.lifecycle.edit)?;
-        self.catalog.put(&self.lifecycle.edit)
+        self.put_edit()
     }
 
     /// From here on, what a clone (or a restoring production) writes belongs to the time after the

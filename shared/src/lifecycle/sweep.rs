@@ -270,9 +270,8 @@ impl<P: Platform> Core<P> {
         self.end_walk(t);
         self.tasks.at_mut(t).stage = Stage::Begin;
         if !self.lifecycle.sweeper.restart {
-            self.begin_group()?;
-            self.log.remove_entity(&self.platform, id)?;
-            let _ = self.catalog.remove(id)?;
+            self.begin_group(1)?;
+            self.log_remove(id)?;
             self.end_group()?;
             self.event(8, 0, &crate::control::Name::default(), u64::from(map.0));
             self.want_checkpoint();

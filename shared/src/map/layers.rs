@@ -2,8 +2,8 @@
 
 //! The layers of the map, read as one.
 //!
-//! Within a group an upper layer hides the lower ones chunk by chunk: pending, active, frozen,
-//! tree. `Gone` hides without showing anything, and freed slots are never shown.
+//! Within a group an upper layer hides the lower ones chunk by chunk: fresh, pending, active,
+//! frozen, tree. `Gone` hides without showing anything, and freed slots are never shown.
 
 use super::cache::Cache;
 use super::delta::{Delta, Spot};
@@ -33,7 +33,9 @@ pub struct Sizes {
 ///
 /// While `freezing` is false the frozen delta is empty. The tree does not change while it is true.
 pub struct Layers<P: Platform> {
-    /// New records of clones that are not logged yet.
+    /// New records of clones since the last flush round began.
+    pub fresh: Delta<P>,
+    /// Those of the round under way: their data is being flushed, or they are being logged.
     pub pending: Delta<P>,
     /// Everything logged since the last freeze.
     pub active: Delta<P>,
@@ -47,13 +49,14 @@ pub struct Layers<P: Platform> {
 /// The first group that any delta has, and where in each.
 struct Front {
     group: GroupKey,
-    spots: [Option<Spot>; 3],
+    spots: [Option<Spot>; 4],
 }
 
 impl<P: Platform> Layers<P> {
     /// The map of the pool `pool` that a checkpoint left as `root`.
     pub fn new(p: &P, sizes: Sizes, pool: u64, root: Option<Root>) -> Result<Self, Fault> {
         Ok(Self {
+            fresh: Delta::new(p, sizes.pending)?,
             pending: Delta::new(p, sizes.pending)?,
             active: Delta::new(p, sizes.delta)?,
             frozen: Delta::new(p, sizes.delta)?,
@@ -73,6 +76,13 @@ impl<P: Platform> Layers<P> {
     #[must_use]
     pub fn frozen(&self) -> Option<&Delta<P>> {
         self.freezing.then_some(&self.frozen)
+    }
+
+    /// Makes the fresh delta the pending one; that must be empty.
+    pub fn stage_fresh(&mut self) {
+        if self.pending.is_empty() {
+            core::mem::swap(&mut self.fresh, &mut self.pending);
+        }
     }
 
     /// Makes the active delta the frozen one; there must not be one.
@@ -135,7 +145,12 @@ impl<P: Platform> Layers<P> {
 
     /// The first group at or after `from` and before `end` that any delta has.
     fn front(&self, from: GroupKey, end: GroupKey) -> Result<Option<Front>, Fault> {
-        let spots = [self.pending.find(from)?, self.active.find(from)?, self.frozen.find(from)?];
+        let spots = [
+            self.fresh.find(from)?,
+            self.pending.find(from)?,
+            self.active.find(from)?,
+            self.frozen.find(from)?,
+        ];
         let first = spots.iter().flatten().map(Spot::group).min().filter(|group| *group < end);
         Ok(first.map(|group| Front { group, spots }))
     }
@@ -144,7 +159,9 @@ impl<P: Platform> Layers<P> {
     /// have something to say of.
     fn collect(&self, front: &Front, out: &mut Group) -> Result<u64, Fault> {
         let mut seen = 0;
-        for (delta, spot) in [&self.pending, &self.active, &self.frozen].iter().zip(front.spots) {
+        for (delta, spot) in
+            [&self.fresh, &self.pending, &self.active, &self.frozen].iter().zip(front.spots)
+        {
             if let Some(spot) = spot.filter(|spot| spot.group() == front.group) {
                 seen |= delta.collect(spot, !seen, false, out)?;
             }

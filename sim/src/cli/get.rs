@@ -2,6 +2,7 @@
 
 //! `rwsnap get`: properties of a volume, a snapshot or the pool.
 
+use rwsnap_core::control::rows::KIND_CLONE;
 use rwsnap_core::control::{self, Name, PropertyRow, Refusal};
 
 use crate::store::identify::padded_text;
@@ -9,7 +10,9 @@ use crate::store::identify::padded_text;
 use super::args;
 use super::connect::{command, Connection};
 use super::error::{Failure, Outcome};
+use super::info::entity;
 use super::output::{print, print_json, Rows};
+use super::view::WHEN_FULL;
 use super::Global;
 
 /// Show properties of a volume, a snapshot, or the pool
@@ -32,12 +35,17 @@ pub(super) struct Get {
 
 impl Get {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let rows = global.with(|pool| {
+        let known = global.with(|pool| {
             let object = object(pool, self.name)?;
-            pool.all::<PropertyRow>(command(control::Verb::Properties, object))
+            let rows = pool.all::<PropertyRow>(command(control::Verb::Properties, object))?;
+            let pair = |p: &PropertyRow| (p.key.text().to_owned(), padded_text(&p.value));
+            let mut known = settings(pool, object)?;
+            for (key, value) in rows.iter().map(pair) {
+                known.retain(|(other, _)| *other != key);
+                known.push((key, value));
+            }
+            Ok(known)
         })?;
-        let known: Vec<(String, String)> =
-            rows.iter().map(|p| (p.key.text().to_owned(), padded_text(&p.value))).collect();
         match &self.key {
             Some(key) => self.one(key, &known),
             None => self.all(known),
@@ -64,6 +72,25 @@ impl Get {
         known.into_iter().for_each(|(key, value)| table.push(vec![key, value]));
         print(&table.aligned())
     }
+}
+
+/// What rwsnap itself keeps of the object, and `set` can change.
+fn settings(pool: &mut Connection, object: Name) -> Outcome<Vec<(String, String)>> {
+    let own = |key: &str, value: String| (key.to_owned(), value);
+    if !object.bytes().is_empty() {
+        let row = entity(pool, object)?;
+        let is_clone = row.kind.get() == KIND_CLONE;
+        let limits = [("quota", row.quota.get()), ("reservation", row.reservation.get())];
+        let limits = limits.iter().filter(|_| is_clone);
+        return Ok(limits.map(|(key, value)| own(key, value.to_string())).collect());
+    }
+    let row = pool.pool()?;
+    let policy = usize::try_from(row.when_full.get()).ok().and_then(|n| WHEN_FULL.get(n));
+    Ok(vec![
+        own("when-full", policy.unwrap_or(&"unknown").to_string()),
+        own("copy-span", row.copy_span.get().to_string()),
+        own("save-limit", row.save_limit.get().to_string()),
+    ])
 }
 
 /// The object that a name means: a volume or snapshot if there is one, else the pool if it is the

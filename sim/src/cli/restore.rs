@@ -29,7 +29,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// first, from which it can be restored again. A clone goes back with `refresh --to` instead.
 #[derive(clap::Args, Debug)]
 #[command(
-    override_usage = "rwsnap restore VOL --from CLONE|VOL@SNAP [--order ORDER] [--no-undo] \
+    override_usage = "rwsnap restore VOL --from CLONE|VOL@SNAP [--order ORDER] [--no-undo]
                       [--force] [--rate BYTES/s] [--wait]
        rwsnap restore VOL --status [--json] | --rate BYTES/s | --cancel | --wait",
     after_help = "Examples:

@@ -14,7 +14,7 @@ use super::Global;
 /// Set properties of a volume, a snapshot, or the pool; an empty value removes one
 ///
 /// Of clones: quota=SIZE and reservation=SIZE (0: none). Of the pool: when-full=grow, oldest, stall
-/// or fail, copy-span=SIZE, save-limit=SIZE. Any other key that has a colon in it is yours.
+/// or fail, copy-span=SIZE, save-limit=SIZE, discard=ignore or copy. All other keys are yours.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   rwsnap set dev1 quota=10G reservation=1G

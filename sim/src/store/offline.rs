@@ -11,14 +11,17 @@
 //! - A pool that is dropped without [`Offline::close`] is as after a crash: nothing that was
 //!   flushed is lost.
 
-use std::collections::{BTreeMap, VecDeque};
+mod steps;
+
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rwsnap_core::api::{Done, Op, Request, Seg, Step, StepId, Submit};
+use rwsnap_core::api::{Done, Op, Request, Step, StepId, Submit};
 use rwsnap_core::control::Refusal;
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 
+use self::steps::{size, Devices, Piece};
 use super::engine::{Engine, Opened, Production};
 use super::{fingerprint, StoreError, Volume};
 
@@ -46,44 +49,6 @@ impl From<StoreError> for OfflineError {
     }
 }
 
-/// A piece of a step's memory, as `Seg` but owned.
-enum Piece {
-    Client { at: usize, len: usize },
-    Copy { unit: usize, at: usize, len: usize },
-    Bytes(Vec<u8>),
-    Meta { len: usize },
-    Zeros { len: usize },
-}
-
-impl Piece {
-    fn of(seg: Seg<'_>) -> Self {
-        match seg {
-            Seg::Client { at, len, .. } => Self::Client { at: size(at), len: size(len) },
-            Seg::Copy { unit, at, len } => {
-                Self::Copy { unit: size(unit), at: size(at), len: size(len) }
-            }
-            Seg::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
-            Seg::Meta { len } => Self::Meta { len: size(len) },
-            Seg::Zeros { len } => Self::Zeros { len: size(len) },
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::Client { len, .. }
-            | Self::Copy { len, .. }
-            | Self::Meta { len }
-            | Self::Zeros { len } => *len,
-        }
-    }
-}
-
-/// A length that fits: this program runs where addresses have 64 bits.
-fn size(n: u32) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
-}
-
 /// Now, in ns since 1970.
 #[must_use]
 pub fn now_ns() -> u64 {
@@ -97,13 +62,9 @@ pub type Find<'a> = dyn FnMut(&Production) -> Result<(Volume, bool), String> + '
 /// An opened pool.
 pub struct Offline {
     core: Box<dyn Engine>,
-    volumes: BTreeMap<u16, Volume>,
+    devices: Devices,
     /// Productions that could not be brought online, and why.
     missing: Vec<(String, String)>,
-    units: Vec<u8>,
-    chunk: usize,
-    /// The buffer of the one client request under way.
-    client: Vec<u8>,
     cookie: u64,
     finished: VecDeque<(u64, Result<(), Fault>)>,
 }
@@ -116,14 +77,10 @@ impl Offline {
         save: Volume,
         find: &mut Find<'_>,
     ) -> Result<Self, OfflineError> {
-        let volumes = BTreeMap::from([(Dev::SAVE.0, save)]);
         let mut this = Self {
             core,
-            volumes,
+            devices: Devices::new(save),
             missing: Vec::new(),
-            units: Vec::new(),
-            chunk: 0,
-            client: Vec::new(),
             cookie: 0,
             finished: VecDeque::new(),
         };
@@ -134,8 +91,7 @@ impl Offline {
             Some(Err(why)) => return Err(OfflineError::Open(why)),
             None => return Err(OfflineError::Open("opening it came to no end".to_owned())),
         }
-        this.chunk = size(this.core.chunk());
-        this.units = vec![0; this.chunk * size(COPY_UNITS)];
+        this.devices.set_chunk(size(this.core.chunk()));
         for production in this.core.productions() {
             if let Err(why) = this.bring_online(&production, find) {
                 this.missing.push((production.name, why));
@@ -154,7 +110,7 @@ impl Offline {
             let path = volume.path().display();
             format!("{path} is not as rwsnap left it: it was changed, or is another volume")
         })?;
-        self.volumes.insert(production.dev.0, volume);
+        self.devices.volumes.insert(production.dev.0, volume);
         Ok(())
     }
 
@@ -171,19 +127,19 @@ impl Offline {
 
     /// Gives the core the device of a production that was added.
     pub fn add_volume(&mut self, dev: Dev, volume: Volume) {
-        self.volumes.insert(dev.0, volume);
+        self.devices.volumes.insert(dev.0, volume);
     }
 
     /// Lets go of the device of a production that was removed.
     pub fn drop_volume(&mut self, dev: Dev) {
-        self.volumes.remove(&dev.0);
+        self.devices.volumes.remove(&dev.0);
     }
 
     /// A device number that is free.
     #[must_use]
     pub fn free_dev(&self) -> Option<Dev> {
         let known: Vec<u16> = self.core.productions().iter().map(|p| p.dev.0).collect();
-        (1..u16::MAX).find(|n| !known.contains(n) && !self.volumes.contains_key(n)).map(Dev)
+        (1..u16::MAX).find(|n| !known.contains(n) && !self.devices.volumes.contains_key(n)).map(Dev)
     }
 
     /// Carries out a command; gives the reply's bytes.
@@ -213,10 +169,10 @@ impl Offline {
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let place = at.saturating_add(done as u64);
             let len = rest.len().min(self.to_word_end(place));
-            self.client.clear();
-            self.client.resize(len, 0);
+            self.devices.client.clear();
+            self.devices.client.resize(len, 0);
             self.request(from, Op::Read, place, len)?;
-            rest.iter_mut().zip(&self.client).for_each(|(to, from)| *to = *from);
+            rest.iter_mut().zip(&self.devices.client).for_each(|(to, from)| *to = *from);
             done += len;
         }
         Ok(())
@@ -228,7 +184,7 @@ impl Offline {
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
             let place = at.saturating_add(done as u64);
             let len = rest.len().min(self.to_word_end(place));
-            self.client = rest.get(..len).unwrap_or_default().to_vec();
+            self.devices.client = rest.get(..len).unwrap_or_default().to_vec();
             self.request(to, Op::Write { fua: false }, place, len)?;
             done += len;
         }
@@ -260,7 +216,7 @@ impl Offline {
     /// Closes the pool in order.
     pub fn close(mut self) -> Result<(), OfflineError> {
         self.drain();
-        for (dev, volume) in self.volumes.iter().filter(|(dev, _)| **dev != Dev::SAVE.0) {
+        for (dev, volume) in self.devices.volumes.iter().filter(|(dev, _)| **dev != Dev::SAVE.0) {
             volume.flush()?;
             self.core.set_fingerprint(Dev(*dev), fingerprint::of(volume)?);
         }
@@ -276,8 +232,8 @@ impl Offline {
 
     /// Bytes from `at` to the end of its word, which no request may cross.
     fn to_word_end(&self, at: u64) -> usize {
-        let word = self.chunk as u64 * 64;
-        usize::try_from(word - at % word.max(1)).unwrap_or(self.chunk)
+        let word = self.devices.chunk as u64 * 64;
+        usize::try_from(word - at % word.max(1)).unwrap_or(self.devices.chunk)
     }
 
     fn request(&mut self, volume: Opened, op: Op, at: u64, len: usize) -> Result<(), OfflineError> {
@@ -345,17 +301,24 @@ impl Offline {
     }
 
     fn carry_out(&mut self, id: StepId, step: Step) {
+        let mut pieces = Vec::new();
+        self.core.segs(id, &mut |seg| pieces.push(Piece::of(seg)));
         let result = match step {
-            Step::Read { dev, at, len } => return self.do_read(id, dev, at, size(len)),
-            Step::Write { dev, at, fua, .. } => self.do_write(id, dev, at, fua),
-            Step::Zero { dev, at, len, fua } => self.do_zero(dev, at, len, fua),
-            Step::Flush { dev } => self.on(dev, Volume::flush),
-            Step::Grow { bytes } => self.do_grow(bytes),
-            Step::Discard { .. } => Ok(()),
-            Step::Clear { .. } => {
-                self.do_clear(id);
-                Ok(())
+            Step::Read { dev, at, len } => {
+                let read = self.devices.read(dev, at, size(len), &pieces);
+                let (result, meta, sums) = match &read {
+                    Ok((meta, sums)) => (Ok(()), meta.as_slice(), sums.as_slice()),
+                    Err(fault) => (Err(*fault), &[][..], &[][..]),
+                };
+                self.core.complete(id, &Done { result, bytes: meta, sums });
+                return;
             }
+            Step::Write { dev, at, fua, .. } => self.devices.write(dev, at, fua, &pieces),
+            Step::Zero { dev, at, len, fua } => self.devices.zero(dev, at, len, fua),
+            Step::Clear { .. } => self.devices.clear(&pieces),
+            Step::Flush { dev } => self.devices.on(dev, Volume::flush),
+            Step::Grow { bytes } => self.devices.grow(bytes),
+            Step::Discard { .. } => Ok(()),
             Step::Finish { cookie, outcome } => {
                 self.finished.push_back((cookie, outcome));
                 return;
@@ -368,113 +331,4 @@ impl Offline {
         };
         self.core.complete(id, &Done { result, bytes: &[], sums: &[] });
     }
-
-    /// Does something with a device; what failed is logged here and a fault to the core.
-    fn on<T>(
-        &self,
-        dev: Dev,
-        f: impl FnOnce(&Volume) -> Result<T, StoreError>,
-    ) -> Result<T, Fault> {
-        let volume = self.volumes.get(&dev.0).ok_or(Fault::Io)?;
-        f(volume).map_err(|e| {
-            tracing::error!("{e}");
-            Fault::Io
-        })
-    }
-
-    fn do_grow(&mut self, bytes: u64) -> Result<(), Fault> {
-        let save = self.volumes.get_mut(&Dev::SAVE.0).ok_or(Fault::Io)?;
-        save.grow(bytes).map_err(|e| {
-            tracing::warn!("{e}");
-            Fault::NoSpace
-        })
-    }
-
-    fn do_zero(&self, dev: Dev, at: u64, len: u64, fua: bool) -> Result<(), Fault> {
-        let zeros = vec![0; 1 << 18];
-        let mut done = 0;
-        while done < len {
-            let now = usize::try_from(len - done).unwrap_or(usize::MAX).min(zeros.len());
-            let piece = zeros.get(..now).unwrap_or_default();
-            self.on(dev, |volume| volume.write_at(piece, at.saturating_add(done)))?;
-            done += now as u64;
-        }
-        if fua {
-            self.on(dev, Volume::flush)?;
-        }
-        Ok(())
-    }
-
-    fn do_clear(&mut self, id: StepId) {
-        for piece in self.pieces(id) {
-            if let Piece::Client { at, len } = piece {
-                fill(&mut self.client, at, &vec![0; len]);
-            }
-        }
-    }
-
-    fn pieces(&self, id: StepId) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        self.core.segs(id, &mut |seg| pieces.push(Piece::of(seg)));
-        pieces
-    }
-
-    fn do_write(&self, id: StepId, dev: Dev, at: u64, fua: bool) -> Result<(), Fault> {
-        let mut bytes = Vec::new();
-        for piece in self.pieces(id) {
-            match piece {
-                Piece::Client { at, len } => {
-                    bytes.extend_from_slice(self.client.get(at..at + len).ok_or(Fault::Io)?);
-                }
-                Piece::Copy { unit, at, len } => {
-                    let first = unit * self.chunk + at;
-                    bytes.extend_from_slice(self.units.get(first..first + len).ok_or(Fault::Io)?);
-                }
-                Piece::Bytes(meta) => bytes.extend_from_slice(&meta),
-                Piece::Zeros { len } | Piece::Meta { len } => bytes.resize(bytes.len() + len, 0),
-            }
-        }
-        self.on(dev, |volume| volume.write_at(&bytes, at))?;
-        if fua {
-            self.on(dev, Volume::flush)?;
-        }
-        Ok(())
-    }
-
-    fn do_read(&mut self, id: StepId, dev: Dev, at: u64, len: usize) {
-        let mut bytes = vec![0; len];
-        let result = self.on(dev, |volume| volume.read_at(&mut bytes, at));
-        let (mut meta, mut sums) = (Vec::new(), Vec::new());
-        if result.is_ok() {
-            let mut rest = bytes.as_slice();
-            for piece in self.pieces(id) {
-                let (now, later) = rest.split_at(piece.len().min(rest.len()));
-                rest = later;
-                match piece {
-                    Piece::Client { at, .. } => fill(&mut self.client, at, now),
-                    Piece::Copy { unit, at, .. } => sums.push(self.fill_unit(unit, at, now)),
-                    Piece::Meta { .. } => meta.extend_from_slice(now),
-                    Piece::Bytes(_) | Piece::Zeros { .. } => {}
-                }
-            }
-        }
-        self.core.complete(id, &Done { result, bytes: &meta, sums: &sums });
-    }
-
-    /// Puts what was read into a copy unit, zeros behind it; the unit's checksum.
-    fn fill_unit(&mut self, unit: usize, at: usize, bytes: &[u8]) -> u64 {
-        let first = unit * self.chunk;
-        let Some(room) = self.units.get_mut(first..first + self.chunk) else { return 0 };
-        fill(room, at, bytes);
-        if let Some(behind) = room.get_mut(at + bytes.len()..) {
-            behind.fill(0);
-        }
-        xxhash_rust::xxh64::xxh64(room, 0)
-    }
-}
-
-/// Copies `bytes` into `room` at `at`, as far as there is room.
-fn fill(room: &mut [u8], at: usize, bytes: &[u8]) {
-    let places = room.iter_mut().skip(at);
-    places.zip(bytes).for_each(|(to, from)| *to = *from);
 }

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What the engine says to the log: records, entities, counters, groups, and whether there is room.
+
+use crate::engine::Core;
+use crate::fault::Fault;
+use crate::format::log::{Counters, Entry, ENTRY_MAX};
+use crate::format::record::{Kind, Record};
+use crate::log::{Full, Room};
+use crate::platform::Platform;
+use crate::units::{EntityId, Epoch, LogPos, MapId};
+
+/// Blocks of the log that only shrinking and checkpoints may take.
+pub(crate) const RESERVE: u64 = 2;
+
+impl<P: Platform> Core<P> {
+    pub(crate) fn push_entry(&mut self, entry: &Entry<'_>) -> Result<LogPos, Fault> {
+        self.log.push(&self.platform, entry, Room::Reserve).map_err(|full| match full {
+            Full::Ring | Full::Stage => crate::bug!(),
+        })
+    }
+
+    /// Logs a record; with the fold of its slots' checksums, recovery compares them.
+    pub(crate) fn log_record(&mut self, record: &Record, sum: Option<u64>) -> Result<(), Fault> {
+        let entry = match sum {
+            Some(sum) => Entry::PutSummed(*record, sum),
+            None => Entry::Put(*record),
+        };
+        self.push_entry(&entry).map(|_| ())
+    }
+
+    /// Puts a record into the log and into the active delta.
+    pub(crate) fn put_logged(&mut self, record: &Record, sum: Option<u64>) -> Result<(), Fault> {
+        self.log_record(record, sum)?;
+        self.put_active(record)
+    }
+
+    /// Puts a record that is in the log into the active delta, and counts it.
+    pub(crate) fn put_active(&mut self, record: &Record) -> Result<(), Fault> {
+        self.layers.active.put(*record)?;
+        self.versions.bump(record.word);
+        if record.kind == Kind::Copied {
+            self.count_copied(record.map, record.epoch, u64::from(record.slots()));
+        }
+        Ok(())
+    }
+
+    /// Counts slots for the snapshot that they were copied for, and for its volume.
+    fn count_copied(&mut self, map: MapId, epoch: Epoch, slots: u64) {
+        if let Some(snapshot) = self.catalog.snapshot_at(map, epoch) {
+            let (id, used, refer) = (snapshot.id(), snapshot.used.get(), snapshot.refer.get());
+            let slots = used.saturating_add(slots);
+            self.catalog.set_used(id, slots, refer);
+        }
+        self.count_used(map, i64::try_from(slots).unwrap_or(0));
+    }
+
+    /// Begins a group of log entries; `entities` of them may be entities.
+    pub(crate) fn begin_group(&mut self, entities: usize) -> Result<(), Fault> {
+        let bytes = entities.saturating_mul(ENTRY_MAX).saturating_add(512);
+        self.log.begin_group(bytes, Room::Reserve).map_err(|_| crate::bug!())
+    }
+
+    /// Ends the group, with the counters as they are now.
+    pub(crate) fn end_group(&mut self) -> Result<(), Fault> {
+        let counters = self.counters;
+        self.push_entry(&Entry::Counters(counters))?;
+        let _ = self.log.end_group();
+        Ok(())
+    }
+
+    /// Logs the draft and puts it into the catalogue.
+    pub(crate) fn put_draft(&mut self) -> Result<EntityId, Fault> {
+        let draft = &self.lifecycle.draft;
+        self.log
+            .push(&self.platform, &Entry::Entity(draft), Room::Reserve)
+            .map_err(|_| crate::bug!())?;
+        self.catalog.put(draft)?;
+        Ok(draft.id())
+    }
+
+    /// As `put_draft`, for the entity being changed.
+    pub(crate) fn put_edit(&mut self) -> Result<(), Fault> {
+        let edit = &self.lifecycle.edit;
+        self.log
+            .push(&self.platform, &Entry::Entity(edit), Room::Reserve)
+            .map_err(|_| crate::bug!())?;
+        self.catalog.put(edit)
+    }
+
+    /// Logs that an entity is removed, and removes it.
+    pub(crate) fn log_remove(&mut self, id: EntityId) -> Result<(), Fault> {
+        self.push_entry(&Entry::Remove(id))?;
+        self.catalog.remove(id).map(|_| ())
+    }
+
+    /// Whether so many records (or entities, at 26 each) can be logged and put now.
+    pub(crate) fn log_has_room(&mut self, records: u32) -> bool {
+        let blocks = u64::from(records / 64).saturating_add(2);
+        let ring = self.log.free_blocks() > blocks.saturating_add(RESERVE);
+        let staged = self.log.head().since(self.log.written());
+        let stage = staged.saturating_add(blocks) < 60;
+        let delta = self.layers.active.room() > usize::try_from(records).unwrap_or(usize::MAX);
+        if !stage {
+            self.commit.wanted = true;
+        }
+        if !ring || !delta {
+            self.want_checkpoint();
+        }
+        ring && stage && delta
+    }
+
+    /// A checkpoint pays, if the deltas or the log are half full.
+    pub(crate) fn consider_checkpoint(&mut self) {
+        let half = self.log.free_blocks().saturating_mul(2) < self.superblock.log_blocks.get();
+        let delta = usize::try_from(self.limits.delta_records).unwrap_or(usize::MAX);
+        if half || self.layers.active.len() > delta / 2 {
+            self.want_checkpoint();
+        }
+    }
+
+    /// The next epoch.
+    pub(crate) fn next_epoch(&mut self) -> Epoch {
+        self.counters.epoch = self.counters.epoch.next();
+        self.counters.epoch
+    }
+
+    /// The newest epoch.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.counters.epoch
+    }
+
+    /// A fresh map id.
+    pub(crate) fn next_map(&mut self) -> MapId {
+        let map = self.counters.next_map;
+        self.counters.next_map = map.next();
+        map
+    }
+
+    /// A fresh entity id.
+    pub(crate) fn next_entity(&mut self) -> EntityId {
+        let id = self.counters.next_entity;
+        self.counters.next_entity = id.next();
+        id
+    }
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Names, holds, properties, and the production volumes of the pool.
+
+use crate::api::Device;
+use crate::control::rows::FLAG_HELD;
+use crate::control::{Name, Refusal};
+use crate::engine::{Core, Stage};
+use crate::fault::Fault;
+use crate::format::entity::{Entity, Kind};
+use crate::format::log::Entry;
+use crate::lifecycle::moment::MOMENT;
+use crate::platform::Platform;
+use crate::units::{Dev, EntityId};
+
+/// What a `Set` may change of the pool itself or of a clone; all else is the user's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    Quota,
+    Reservation,
+    WhenFull,
+    CopySpan,
+    Discard,
+    SaveLimit,
+}
+
+fn known(key: &[u8]) -> Option<Known> {
+    Some(match key {
+        b"quota" => Known::Quota,
+        b"reservation" => Known::Reservation,
+        b"when-full" => Known::WhenFull,
+        b"copy-span" => Known::CopySpan,
+        b"discard" => Known::Discard,
+        b"save-limit" => Known::SaveLimit,
+        _ => return None,
+    })
+}
+
+/// A number in decimal; empty is zero.
+fn decimal(value: &[u8]) -> Option<u64> {
+    value.iter().try_fold(0u64, |sum, &b| {
+        let digit = b.is_ascii_digit().then_some(u64::from(b & 15))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+fn value_of(bytes: &[u8; 192]) -> &[u8] {
+    let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    bytes.get(..len).unwrap_or(&[])
+}
+
+impl<P: Platform> Core<P> {
+    /// Runs the command `Rename`.
+    pub(crate) fn run_rename(&mut self, t: u32) {
+        let Some((name, other)) = self.input(t).map(|c| (c.name, c.other)) else {
+            return self.refuse(t, Refusal::Malformed);
+        };
+        let Some((id, kind)) = self.named(&name).map(|e| (e.id(), e.kind())) else {
+            return self.refuse_for(t, Refusal::NotFound, &name);
+        };
+        if self.named(&other).is_some() {
+            return self.refuse_for(t, Refusal::Exists, &other);
+        }
+        let snapshot = kind == Some(Kind::Snapshot);
+        let (volume, part) = other.split();
+        let fits = match part {
+            Some(part) => snapshot && volume == name.split().0 && Name::part_is_valid(part),
+            None => !snapshot && Name::part_is_valid(volume),
+        };
+        if !fits {
+            return self.refuse_for(t, Refusal::BadName, &other);
+        }
+        if !self.may_change(t, 4) {
+            return;
+        }
+        let renamed = if snapshot {
+            self.change(id, |e| e.name = other)
+        } else {
+            self.rename_volume(id, &other)
+        };
+        match renamed {
+            Ok(()) => self.when_logged(t),
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    /// A volume's snapshots bear its name: one entry renames all of them.
+    fn rename_volume(&mut self, id: EntityId, name: &Name) -> Result<(), Fault> {
+        self.push_entry(&Entry::Rename(id, *name))?;
+        self.apply_rename(id, name)
+    }
+
+    /// Does what the log's rename says.
+    pub(crate) fn apply_rename(&mut self, id: EntityId, name: &Name) -> Result<(), Fault> {
+        self.lifecycle.edit = *self.catalog.get(id).ok_or(Fault::Corrupt)?;
+        self.lifecycle.edit.name = *name;
+        self.catalog.put(&self.lifecycle.edit)?;
+        let mut last = EntityId(0);
+        loop {
+            let next = self.catalog.snapshots_of_volume(id).map(Entity::id).filter(|&s| s > last).min();
+            let Some(next) = next else { return Ok(()) };
+            last = next;
+            self.lifecycle.edit = *self.catalog.get(next).ok_or(Fault::Corrupt)?;
+            let part = self.lifecycle.edit.name;
+            let part = part.split().1.unwrap_or(&[]);
+            let full = Self::snapshot_name(name.bytes(), part).ok_or(Fault::Corrupt)?;
+            self.lifecycle.edit.name = full;
+            self.catalog.put(&self.lifecycle.edit)?;
+        }
+    }
+
+    /// Runs the commands `Hold` and `Release`.
+    pub(crate) fn run_hold(&mut self, t: u32, on: bool) {
+        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        let Some((id, kind)) = self.named(&name).map(|e| (e.id(), e.kind())) else {
+            return self.refuse_for(t, Refusal::NotFound, &name);
+        };
+        if kind != Some(Kind::Snapshot) {
+            return self.refuse_for(t, Refusal::WrongKind, &name);
+        }
+        if !self.may_change(t, 4) {
+            return;
+        }
+        let changed = self.change(id, |e| e.set_flags(FLAG_HELD, on));
+        let dropped = if on { Ok(()) } else { self.release_deferred(t, id) };
+        match changed.and(dropped) {
+            Ok(()) => self.when_logged(t),
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    fn release_deferred(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
+        self.catalog.reserve(&self.platform, 8)?;
+        self.drop_deferred(t, id)?;
+        self.refresh_volumes();
+        self.rebuild_views();
+        Ok(())
+    }
+
+    /// Runs the command `Set`.
+    pub(crate) fn run_set(&mut self, t: u32) {
+        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        let pool = name.bytes().is_empty();
+        let found = if pool { self.pool_entity() } else { self.id_of(&name) };
+        let Some(id) = found else { return self.refuse_for(t, Refusal::NotFound, &name) };
+        for n in 0..self.items(t) {
+            if !self.item_is_valid(t, n, id) {
+                let key = self.item(t, n).map(|i| i.name).unwrap_or_default();
+                return self.refuse_for(t, Refusal::BadProperty, &key);
+            }
+        }
+        if !self.may_change(t, 4) {
+            return;
+        }
+        match self.set_items(t, id) {
+            Ok(()) => self.when_logged(t),
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    fn item_is_valid(&self, t: u32, n: usize, id: EntityId) -> bool {
+        let (Some(item), Some(entity)) = (self.item(t, n), self.catalog.get(id)) else { return false };
+        let (key, value) = (item.name.bytes(), value_of(&item.value));
+        let clone = entity.kind() == Some(Kind::Clone);
+        let pool = entity.kind() == Some(Kind::Pool);
+        match known(key) {
+            Some(Known::Quota | Known::Reservation) => clone && decimal(value).is_some(),
+            Some(Known::WhenFull) => {
+                pool && matches!(value, b"grow" | b"oldest" | b"stall" | b"fail")
+            }
+            Some(Known::CopySpan) => {
+                let span = decimal(value).unwrap_or(0);
+                let least = u64::from(self.geometry.chunk_bytes());
+                pool && span.is_power_of_two() && (least..=1 << 20).contains(&span)
+            }
+            Some(Known::Discard) => pool && matches!(value, b"ignore" | b"copy"),
+            Some(Known::SaveLimit) => pool && decimal(value).is_some(),
+            None => {
+                let mut copy = 0;
+                for (k, v) in entity.properties() {
+                    copy += k.len() + v.len() + 2;
+                }
+                !key.is_empty() && copy.saturating_add(key.len() + value.len() + 2) <= 512
+            }
+        }
+    }
+
+    fn set_items(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
+        self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
+        for n in 0..self.items(t) {
+            let Some(item) = self.item(t, n).copied() else { continue };
+            let (key, value) = (item.name.bytes(), value_of(&item.value));
+            let edit = &mut self.lifecycle.edit;
+            match known(key) {
+                Some(Known::Quota) => edit.quota = decimal(value).unwrap_or(0).into(),
+                Some(Known::Reservation) => edit.reservation = decimal(value).unwrap_or(0).into(),
+                // Those of the pool are kept as properties too: see `take_pool_properties`.
+                _ => edit.set_property(key, value).map_err(|_| Fault::NoSpace)?,
+            }
+        }
+        self.put_edit()?;
+        self.take_pool_properties();
+        if let Some(v) = self.vol_of_entity(id) {
+            let quota = self.lifecycle.edit.quota.get() >> self.geometry.shift();
+            self.vols.at_mut(v).quota = quota;
+        }
+        Ok(())
+    }
+
+    /// Takes over what the pool's properties say of its policies.
+    pub(crate) fn take_pool_properties(&mut self) {
+        let Some(entity) = self.pool_entity().and_then(|id| self.catalog.get(id)) else { return };
+        let s = &mut self.superblock;
+        if let Some(value) = entity.property(b"when-full") {
+            s.when_full = match value {
+                b"grow" => 0u32,
+                b"oldest" => 1,
+                b"fail" => 3,
+                _ => 2,
+            }
+            .into();
+        }
+        if let Some(span) = entity.property(b"copy-span").and_then(decimal) {
+            s.copy_span = u32::try_from(span).unwrap_or(0).into();
+        }
+        if let Some(value) = entity.property(b"discard") {
+            s.discard = u32::from(value == b"copy").into();
+        }
+        if let Some(limit) = entity.property(b"save-limit").and_then(decimal) {
+            s.save_limit = limit.into();
+        }
+        self.span_chunks = (s.copy_span.get() >> self.geometry.shift()).clamp(1, 64);
+    }
+
+    /// Runs the command `Add`: the driver has opened the device and bears its number in `value`.
+    pub(crate) fn run_add(&mut self, t: u32) {
+        let Some((name, value, size)) =
+            self.input(t).map(|c| (c.name, c.value.get(), c.limit.get()))
+        else {
+            return self.refuse(t, Refusal::Malformed);
+        };
+        if let Err((refusal, name)) = self.check_new_name(&name) {
+            return self.refuse_for(t, refusal, &name);
+        }
+        let dev = u16::try_from(value).unwrap_or(0);
+        let block = u64::from(self.block).wrapping_sub(1);
+        if dev == 0 || size == 0 || size & block != 0 || self.vol_by_dev(Dev(dev)).is_some() {
+            return self.refuse(t, Refusal::Malformed);
+        }
+        if self.catalog.reserve(&self.platform, 8).is_err() || self.vols.left() == 0 {
+            return self.refuse(t, Refusal::NoMemory);
+        }
+        if !self.may_change(t, 4) {
+            return;
+        }
+        match self.record_production(t, &name, dev, size) {
+            Ok(()) => self.when_logged(t),
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    fn record_production(&mut self, t: u32, name: &Name, dev: u16, size: u64) -> Result<(), Fault> {
+        self.begin_group(2)?;
+        self.begin_draft(t, Kind::Production, name, 4);
+        let map = self.next_map();
+        let path = self.item(t, 0).copied();
+        let draft = &mut self.lifecycle.draft;
+        draft.map = map.0.into();
+        draft.size = size.into();
+        draft.device = u32::from(dev).into();
+        if let Some(item) = path {
+            let _ = draft.set_property(b"path", value_of(&item.value));
+        }
+        let id = self.put_draft()?;
+        self.end_group()?;
+        self.add_volume(id)?;
+        let device = Device { size, block: self.block, volatile: true, fua: false };
+        self.online(Dev(dev), device, 0, true).map_err(|_| Fault::NoMemory)
+    }
+
+    /// Runs the command `Remove`.
+    pub(crate) fn run_remove(&mut self, t: u32) {
+        if !self.take_moment(t) {
+            return;
+        }
+        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        let Some((id, kind)) = self.named(&name).map(|e| (e.id(), e.kind())) else {
+            return self.refuse_for(t, Refusal::NotFound, &name);
+        };
+        if self.tasks.at(t).stage == Stage::Begin {
+            if kind != Some(Kind::Production) {
+                return self.refuse_for(t, Refusal::WrongKind, &name);
+            }
+            let mut last = EntityId(0);
+            let mut needed = false;
+            loop {
+                let owned = self.catalog.snapshots_of_volume(id).map(Entity::id);
+                let Some(next) = owned.filter(|&s| s > last).min() else { break };
+                last = next;
+                needed = true;
+                let blocker = self.name_of(next);
+                self.blocker(t, &blocker, 0);
+            }
+            if needed {
+                return self.refuse(t, Refusal::Needed);
+            }
+            if self.is_open(id) && !self.flag(t, crate::control::FLAG_FORCE) {
+                return self.refuse_for(t, Refusal::OpenForWriting, &name);
+            }
+            if let Some(v) = self.vol_of_entity(id) {
+                self.cut_off(id);
+                self.hold(v);
+            }
+            self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
+        }
+        if !self.at_moment(t) || !self.may_change(t, 4) {
+            return;
+        }
+        let removed = self
+            .begin_group(2)
+            .and_then(|()| self.remove_entity(id))
+            .and_then(|()| self.end_group());
+        match removed {
+            Ok(()) => self.when_logged(t),
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Commands that only look.
+
+use zerocopy::IntoBytes;
+
+use crate::control::rows::{
+    FLAG_OFFLINE, FLAG_RESTORING, KIND_CLONE, KIND_PRODUCTION, KIND_SNAPSHOT,
+};
+use crate::control::{EntityRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow};
+use crate::engine::{Core, NONE};
+use crate::format::entity::{Entity, Kind};
+use crate::lifecycle::event::fault_number;
+use crate::platform::Platform;
+use crate::units::EntityId;
+
+impl<P: Platform> Core<P> {
+    /// The command `Status`.
+    pub(crate) fn show_status(&mut self, t: u32) {
+        let row = self.pool_row();
+        let _ = self.row(t, row.as_bytes());
+        self.done(t);
+    }
+
+    fn pool_row(&self) -> PoolRow {
+        let s = &self.superblock;
+        let mut row = PoolRow {
+            uuid: s.pool,
+            label: s.label,
+            chunk: s.chunk,
+            block: s.block,
+            when_full: s.when_full,
+            copy_span: s.copy_span,
+            slots: self.slots.count().into(),
+            slots_used: self.slots.used().into(),
+            slots_reserved: self.slots.reserved().into(),
+            pages: self.meta.pages().into(),
+            pages_used: self.meta.used().into(),
+            records: self.layers.root().map_or(0, |root| root.records).into(),
+            delta: number(self.layers.active.len()).into(),
+            log_blocks: s.log_blocks,
+            log_used: s.log_blocks.get().saturating_sub(self.log.free_blocks()).into(),
+            generation: s.generation,
+            save_bytes: self.save.size.into(),
+            save_limit: s.save_limit,
+            entities: u32::try_from(self.catalog.len()).unwrap_or(u32::MAX).into(),
+            fenced: u32::try_from(self.fenced.map_or(0, fault_number)).unwrap_or(0).into(),
+            sweeping: u32::from(self.is_sweeping()).into(),
+            checkpointing: u32::from(self.checkpoint.is_running()).into(),
+            copied: self.stats.copied.into(),
+            log_records: self.stats.log_records.into(),
+            checkpoints: self.stats.checkpoints.into(),
+            events: self.lifecycle.event_count.into(),
+            ..PoolRow::default()
+        };
+        for (to, from) in row.io.iter_mut().zip(self.stats.io) {
+            *to = from.into();
+        }
+        row
+    }
+
+    /// Whether a sweep runs or waits to.
+    pub(crate) fn is_sweeping(&self) -> bool {
+        self.lifecycle.sweeper.is_running()
+            || self.catalog.iter().any(|e| e.kind() == Some(Kind::Sweep))
+    }
+
+    /// The command `List`.
+    pub(crate) fn show_list(&mut self, t: u32) {
+        let (from, limit) = self.input(t).map_or((0, 0), |c| (c.value.get(), c.limit.get()));
+        let limit = if limit == 0 { u64::MAX } else { limit };
+        let mut at = EntityId(u32::try_from(from).unwrap_or(u32::MAX));
+        let mut rows = 0u64;
+        while rows < limit {
+            let Some(id) = self.catalog.from(at).map(Entity::id).next() else {
+                return self.done(t);
+            };
+            if let Some(row) = self.entity_row(id) {
+                if !self.row(t, row.as_bytes()) {
+                    return self.answer(t, Refusal::None, u64::from(id.0), 0);
+                }
+                rows = rows.saturating_add(1);
+            }
+            at = id.next();
+        }
+        self.answer(t, Refusal::None, u64::from(at.0), 0);
+    }
+
+    /// The command `Info`.
+    pub(crate) fn show_info(&mut self, t: u32) {
+        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        match self.id_of(&name).and_then(|id| self.entity_row(id)) {
+            Some(row) => {
+                let _ = self.row(t, row.as_bytes());
+                self.done(t);
+            }
+            None => self.refuse_for(t, Refusal::NotFound, &name),
+        }
+    }
+
+    fn entity_row(&self, id: EntityId) -> Option<EntityRow> {
+        let e = self.catalog.get(id)?;
+        let kind = match e.kind()? {
+            Kind::Production => KIND_PRODUCTION,
+            Kind::Clone => KIND_CLONE,
+            Kind::Snapshot => KIND_SNAPSHOT,
+            _ => return None,
+        };
+        let shift = self.geometry.shift();
+        let v = self.vol_of_entity(id).unwrap_or(NONE);
+        let vol = self.vols.at(v);
+        let live = v != NONE;
+        let used = if live { vol.used } else { e.used.get() };
+        let (passed_reads, passed_writes) = vol.fast.as_ref().map_or((0, 0), |f| f.passed());
+        let mut flags = e.flags.get() & 0xFFFF;
+        flags |= if e.restoring().is_some() { FLAG_RESTORING } else { 0 };
+        flags |= if live && !self.is_online(v) { FLAG_OFFLINE } else { 0 };
+        let newest = self.catalog.newest_epoch(e.map()).unwrap_or_default();
+        let epoch = if kind == KIND_SNAPSHOT { e.epoch() } else { newest };
+        Some(EntityRow {
+            id: e.id,
+            owner: e.owner,
+            base: e.base,
+            kind: kind.into(),
+            flags: flags.into(),
+            epoch: epoch.0.into(),
+            map: e.map,
+            opens: (vol.readers & 0xFFFF | vol.writers.wrapping_shl(16)).into(),
+            uuid: e.uuid,
+            name: e.name,
+            origin: if kind == KIND_CLONE { self.name_of(EntityId(e.base.get())) } else { Name::default() },
+            size: e.size,
+            used: used.wrapping_shl(shift).into(),
+            refer: used.wrapping_shl(shift).into(),
+            created_ns: e.created_ns,
+            quota: e.quota,
+            reservation: e.reservation,
+            group: e.group,
+            reads: vol.reads_served.saturating_add(passed_reads).into(),
+            writes: vol.writes_served.saturating_add(passed_writes).into(),
+            device: u64::from(e.device.get()).into(),
+            ..EntityRow::default()
+        })
+    }
+
+    /// The command `Properties`.
+    pub(crate) fn show_properties(&mut self, t: u32) {
+        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        let pool = name.bytes().is_empty();
+        let id = if pool { self.pool_entity() } else { self.id_of(&name) };
+        let Some(id) = id else {
+            return if pool { self.done(t) } else { self.refuse_for(t, Refusal::NotFound, &name) };
+        };
+        let mut n = 0;
+        while let Some(row) = self.property_row(id, n) {
+            let _ = self.row(t, row.as_bytes());
+            n = n.saturating_add(1);
+        }
+        self.done(t);
+    }
+
+    fn property_row(&self, id: EntityId, n: usize) -> Option<PropertyRow> {
+        let (key, value) = self.catalog.get(id)?.properties().nth(n)?;
+        let mut row = PropertyRow { key: Name::new(key)?, ..PropertyRow::default() };
+        for (to, from) in row.value.iter_mut().zip(value) {
+            *to = *from;
+        }
+        Some(row)
+    }
+
+    /// The entity that holds the pool's properties.
+    pub(crate) fn pool_entity(&self) -> Option<EntityId> {
+        self.catalog.iter().find(|e| e.kind() == Some(Kind::Pool)).map(Entity::id)
+    }
+
+    /// The command `RestoreStatus`.
+    pub(crate) fn show_restore(&mut self, t: u32) {
+        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        let Some(entity) = self.named(&name) else {
+            return self.refuse_for(t, Refusal::NotFound, &name);
+        };
+        let Some(r) = entity.restoring().copied() else { return self.done(t) };
+        let v = self.vol_of_entity(entity.id()).unwrap_or(NONE);
+        let vol = self.vols.at(v);
+        let (reads, writes) = vol.fast.as_ref().map_or((0, 0), |f| f.passed());
+        let merge = &self.lifecycle.merge;
+        let row = RestoreRow {
+            name,
+            from: self.restored_from(&r),
+            total: merge.total.into(),
+            done: merge.done.into(),
+            rate: r.rate,
+            started_ns: r.started_ns,
+            reads: reads.saturating_add(vol.reads_served).saturating_sub(merge.reads).into(),
+            writes: writes.saturating_add(vol.writes_served).saturating_sub(merge.writes).into(),
+            old_first: u32::from(r.order).into(),
+            retried: merge.retried.into(),
+            state: u32::from(r.rate.get() == 0).into(),
+            ..RestoreRow::default()
+        };
+        let _ = self.row(t, row.as_bytes());
+        self.done(t);
+    }
+
+    /// The name of what is restored: a hidden snapshot stands for its clone.
+    pub(crate) fn restored_from(&self, r: &crate::format::entity::Restore) -> Name {
+        let Some(x) = self.catalog.get(EntityId(r.x.get())) else { return Name::default() };
+        if x.has(crate::control::rows::FLAG_HIDDEN) {
+            return self.name_of(x.owner());
+        }
+        x.name
+    }
+
+    /// The command `Events`.
+    pub(crate) fn show_events(&mut self, t: u32) {
+        let since = self.input(t).map_or(0, |c| c.value.get());
+        let mut number = since.saturating_add(1);
+        let last = self.lifecycle.event_count;
+        let len = u64::try_from(self.lifecycle.events.len()).unwrap_or(1);
+        number = number.max(last.saturating_sub(len).saturating_add(1));
+        while number <= last {
+            let at = number.checked_rem(len).and_then(|at| usize::try_from(at).ok()).unwrap_or(0);
+            let Some(row) = self.lifecycle.events.get(at).copied() else { break };
+            if !self.row(t, row.as_bytes()) {
+                break;
+            }
+            number = number.saturating_add(1);
+        }
+        self.answer(t, Refusal::None, number.saturating_sub(1), 0);
+    }
+}
+
+fn number(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
