@@ -7,4 +7,6 @@ pub mod check;
 pub mod cli;
 pub mod nbd;
 pub mod platform;
+pub mod server;
 pub mod store;
+pub mod uring;
