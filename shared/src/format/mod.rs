@@ -7,3 +7,6 @@ pub mod log;
 pub mod page;
 pub mod record;
 pub mod superblock;
+
+#[cfg(test)]
+mod document;
