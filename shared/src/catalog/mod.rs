@@ -2,9 +2,9 @@
 
 //! The catalogue: all volumes, snapshots and sweeps of the pool, in memory.
 //!
-//! [`Catalog::put`], [`Catalog::remove`] and [`Catalog::rename`] are exactly what the log's entries do, so that
-//! recovery and the commands take one way. Entities stand in a table; sorted arrays of links lead
-//! to them by id, name, (map, epoch), base, owner and map. Memory is taken by
+//! [`Catalog::put`], [`Catalog::remove`] and [`Catalog::rename`] are exactly what the log's entries
+//! do, so that recovery and the commands take one way. Entities stand in a table; sorted arrays of
+//! links lead to them by id, name, (map, epoch), base, owner and map. Memory is taken by
 //! [`Catalog::reserve`] alone.
 //!
 //! A checkpoint contains the catalogue as of its log position: [`Catalog::freeze`] copies it when
