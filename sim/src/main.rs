@@ -2,4 +2,8 @@
 
 //! The `rwsnap` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rwsnap::cli::main()
+}

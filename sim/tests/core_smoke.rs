@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use rwsnap::platform::Host;
 use rwsnap_core::api::{Device, Done, Limits, Op, Request, Seg, Step, StepId, Submit};
 use rwsnap_core::control::{Command, Item, Name, Reply, Verb};
-use rwsnap_core::fault::Fault;
 use rwsnap_core::fast::Route;
+use rwsnap_core::fault::Fault;
 use rwsnap_core::format::create::{create, NewPool, NewProduction};
 use rwsnap_core::format::superblock::{Finder, Options, COPIES};
 use rwsnap_core::platform::Platform;
@@ -64,8 +64,7 @@ impl World {
         for at in COPIES {
             finder.feed(&Host, &disks[0][at as usize..at as usize + 4096]);
         }
-        let core =
-            Core::open(Host, &LIMITS, device(&disks[0]), finder.finish().unwrap()).unwrap();
+        let core = Core::open(Host, &LIMITS, device(&disks[0]), finder.finish().unwrap()).unwrap();
         let mut world = Self {
             core,
             disks,

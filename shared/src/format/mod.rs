@@ -4,8 +4,11 @@
 
 pub mod create;
 pub mod entity;
-pub mod node;
 pub mod log;
+pub mod node;
 pub mod page;
 pub mod record;
 pub mod superblock;
+
+#[cfg(test)]
+mod document;

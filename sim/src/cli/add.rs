@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+
+//! `rwsnap add`: one more production volume for the pool.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rwsnap_core::control::{self, Item};
+
+use crate::store::device::kind_of;
+
+use super::args::{self, Located};
+use super::connect::{command, item};
+use super::error::{Failure, Outcome};
+use super::rest::PATH_KEY;
+use super::Global;
+
+/// Add a production volume to the pool; its data is not touched
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:
+  rwsnap add wal=/dev/vg0/wal")]
+pub(super) struct Add {
+    /// Its name, and the file or device that it is
+    #[arg(value_name = "NAME=PATH", value_parser = args::located)]
+    volume: Located,
+}
+
+impl Add {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        let name = self.volume.name.unwrap_or_default();
+        let name = args::new_volume(&name).map_err(Failure::usage)?;
+        let add = command(control::Verb::Add, name);
+        let items = [path_item(&self.volume.path)?];
+        global.with(|pool| pool.call(&add, &items).map(drop))
+    }
+}
+
+/// The item that says where a production volume is, by its absolute path.
+pub(super) fn path_item(path: &Path) -> Outcome<Item> {
+    kind_of(path)?;
+    let path = absolute(path)?;
+    let key = args::name(PATH_KEY).map_err(Failure::new)?;
+    item(key, path.as_os_str().as_bytes()).map_err(|e| {
+        Failure::new(format!("{}: {e}; a symbolic link can be shorter", path.display()))
+    })
+}
+
+/// The absolute path, with symbolic links left as they are: `/dev/disk/by-id` is to stay.
+pub(super) fn absolute(path: &Path) -> Outcome<std::path::PathBuf> {
+    std::path::absolute(path).map_err(Failure::io(format!("find {}", path.display())))
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MIT
+
+//! A connection to a pool: through the control socket of its server, or by opening it at rest.
+//!
+//! Both carry the same commands and replies (`rwsnap_core::control`). On the socket each is behind
+//! its length, a little-endian `u32`.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rwsnap_core::control::{
+    Command, Item, Name, NameRow, PoolRow, Refusal, Reply, Verb, MAGIC, VERSION,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::store::identify::padded_text;
+use crate::store::offline::now_ns;
+
+use super::error::{Failure, Outcome};
+use super::refusal::Refused;
+use super::rest::AtRest;
+
+/// Bytes that a reply may have at most: more than any server sends.
+const REPLY_MAX: usize = 64 << 20;
+/// Bytes read or written with one command.
+pub const PIECE: usize = 1 << 20;
+
+/// A reply, taken apart.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its head.
+    pub reply: Reply,
+    rows: Vec<u8>,
+}
+
+impl Answer {
+    /// Takes the bytes of a reply apart; `None` if they make no sense.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (reply, rows) = Reply::read_from_prefix(bytes).ok()?;
+        let wanted = reply.count.get().checked_mul(reply.row_bytes.get())?;
+        let fits = rows.len() >= usize::try_from(wanted).ok()?;
+        let known = reply.magic.get() == MAGIC && reply.version.get() == VERSION;
+        (fits && known).then(|| Self { reply, rows: rows.to_vec() })
+    }
+
+    /// The rows. Those of a later version may be longer: what is not known is left out.
+    pub fn rows<T: FromBytes + KnownLayout + Immutable>(&self) -> Vec<T> {
+        let count = usize::try_from(self.reply.count.get()).unwrap_or(0);
+        let width = usize::try_from(self.reply.row_bytes.get()).unwrap_or(0).max(1);
+        let each = self.rows.chunks(width).take(count);
+        each.filter_map(|row| T::read_from_prefix(row).ok().map(|(row, _)| row)).collect()
+    }
+
+    /// The rows as bytes, if that is what they are.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.rows
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal::from_number(self.reply.refusal.get()).unwrap_or(Refusal::Malformed)
+    }
+}
+
+/// A command of this verb, with the moment and the random bits that new objects need.
+#[must_use]
+pub fn command(verb: Verb, name: Name) -> Command {
+    let mut command = Command::new(verb, name);
+    command.time_ns = now_ns().into();
+    command.random = uuid::Uuid::new_v4().into_bytes();
+    command
+}
+
+/// An item that is a name, or a key and its value.
+///
+/// # Errors
+///
+/// The value is too long.
+pub fn item(name: Name, value: &[u8]) -> Outcome<Item> {
+    let mut padded = [0; 192];
+    let text = name.text().to_owned();
+    let room = padded.get_mut(..value.len()).filter(|_| value.len() < 192);
+    let room = room.ok_or_else(|| {
+        Failure::new(format!(
+            "the value of `{text}` is longer than 191 bytes, the most there can be"
+        ))
+    })?;
+    room.copy_from_slice(value);
+    Ok(Item { name, value: padded })
+}
+
+/// A pool that can be talked to.
+pub struct Connection {
+    link: Link,
+    /// Where it is, for messages: a socket or a save volume.
+    pub place: PathBuf,
+}
+
+enum Link {
+    Server(UnixStream),
+    Rest(Box<AtRest>),
+}
+
+impl Connection {
+    /// Through a server's control socket.
+    #[must_use]
+    pub fn server(stream: UnixStream, place: PathBuf) -> Self {
+        Self { link: Link::Server(stream), place }
+    }
+
+    /// By opening the pool.
+    #[must_use]
+    pub fn at_rest(pool: AtRest, place: PathBuf) -> Self {
+        Self { link: Link::Rest(Box::new(pool)), place }
+    }
+
+    /// The pool at rest, if it is at rest.
+    pub fn rest(&mut self) -> Option<&mut AtRest> {
+        match &mut self.link {
+            Link::Server(_) => None,
+            Link::Rest(rest) => Some(rest),
+        }
+    }
+
+    /// Whether a server runs.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        matches!(self.link, Link::Server(_))
+    }
+
+    /// Carries out a command; the answer may be a refusal.
+    pub fn try_call(&mut self, command: &Command, items: &[Item]) -> Outcome<(Refusal, Answer)> {
+        self.exchange(command, items, &[])
+    }
+
+    /// Carries out a command; a refusal becomes a failure with its sentences.
+    pub fn call(&mut self, command: &Command, items: &[Item]) -> Outcome<Answer> {
+        let (refusal, answer) = self.try_call(command, items)?;
+        finish(command, items, refusal, answer)
+    }
+
+    /// All rows of a verb that gives them in portions.
+    pub fn all<T: FromBytes + KnownLayout + Immutable>(
+        &mut self,
+        mut command: Command,
+    ) -> Outcome<Vec<T>> {
+        let mut rows = Vec::new();
+        loop {
+            let answer = self.call(&command, &[])?;
+            rows.extend(answer.rows::<T>());
+            let next = answer.reply.next.get();
+            if next == u64::MAX || next <= command.value.get() {
+                return Ok(rows);
+            }
+            command.value = next.into();
+        }
+    }
+
+    /// The pool's row.
+    pub fn pool(&mut self) -> Outcome<PoolRow> {
+        let answer = self.call(&command(Verb::Status, Name::default()), &[])?;
+        answer.rows::<PoolRow>().pop().ok_or_else(|| self.nonsense())
+    }
+
+    /// The pool's name, or its UUID if it has none.
+    #[must_use]
+    pub fn pool_name(row: &PoolRow) -> String {
+        match padded_text(&row.label) {
+            name if name.is_empty() => uuid::Uuid::from_bytes(row.uuid).to_string(),
+            name => name,
+        }
+    }
+
+    /// Reads whole blocks of a volume.
+    pub fn read(&mut self, name: Name, bytes: &mut [u8], at: u64) -> Outcome {
+        if let Link::Rest(rest) = &mut self.link {
+            return rest.read(name, bytes, at);
+        }
+        let mut place = at;
+        for piece in bytes.chunks_mut(PIECE) {
+            let mut wanted = command(Verb::Read, name);
+            wanted.value = place.into();
+            wanted.limit = (piece.len() as u64).into();
+            let answer = self.call(&wanted, &[])?;
+            if answer.bytes().len() != piece.len() {
+                return Err(self.nonsense());
+            }
+            piece.copy_from_slice(answer.bytes());
+            place += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes whole blocks of a volume.
+    pub fn write(&mut self, name: Name, bytes: &[u8], at: u64) -> Outcome {
+        if let Link::Rest(rest) = &mut self.link {
+            return rest.write(name, bytes, at);
+        }
+        let mut place = at;
+        for piece in bytes.chunks(PIECE) {
+            let mut wanted = command(Verb::Write, name);
+            wanted.value = place.into();
+            wanted.limit = (piece.len() as u64).into();
+            let (refusal, answer) = self.exchange(&wanted, &[], piece)?;
+            finish(&wanted, &[], refusal, answer)?;
+            place += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was written to a volume.
+    pub fn flush(&mut self, name: Name) -> Outcome {
+        match &mut self.link {
+            Link::Rest(rest) => rest.flush(name),
+            Link::Server(_) => self.call(&command(Verb::Flush, name), &[]).map(drop),
+        }
+    }
+
+    /// Waits for a while, in which a server, or here the pool at rest, does its background work.
+    pub fn work(&mut self, time: Duration) -> Outcome {
+        match &mut self.link {
+            Link::Rest(rest) => rest.work(time),
+            Link::Server(_) => {
+                std::thread::sleep(time);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the connection; a pool at rest is closed in order.
+    pub fn close(self) -> Outcome {
+        match self.link {
+            Link::Server(_) => Ok(()),
+            Link::Rest(rest) => rest.close(),
+        }
+    }
+
+    fn exchange(
+        &mut self,
+        command: &Command,
+        items: &[Item],
+        data: &[u8],
+    ) -> Outcome<(Refusal, Answer)> {
+        let mut command = *command;
+        command.count = u32::try_from(items.len()).unwrap_or(u32::MAX).into();
+        let mut bytes = command.as_bytes().to_vec();
+        bytes.extend_from_slice(items.as_bytes());
+        bytes.extend_from_slice(data);
+        let reply = match &mut self.link {
+            Link::Server(stream) => over_socket(stream, &bytes)
+                .map_err(Failure::io(format!("talk to the server at {}", self.place.display())))?,
+            Link::Rest(rest) => rest.command(&command, items, &bytes)?,
+        };
+        let answer = Answer::parse(&reply).ok_or_else(|| self.nonsense())?;
+        Ok((answer.refusal(), answer))
+    }
+
+    fn nonsense(&self) -> Failure {
+        Failure::new(format!(
+            "the answer from {} makes no sense: is its server of another version?",
+            self.place.display()
+        ))
+    }
+}
+
+/// The answer, unless it is a refusal.
+fn finish(command: &Command, items: &[Item], refusal: Refusal, answer: Answer) -> Outcome<Answer> {
+    if refusal == Refusal::None {
+        return Ok(answer);
+    }
+    let named: Vec<&str> = items.iter().map(|i| i.name.text()).collect();
+    let named = named.join(" ");
+    let verb = Verb::from_number(command.verb.get()).unwrap_or(Verb::Status);
+    let blockers: Vec<String> =
+        answer.rows::<NameRow>().iter().map(|row| row.name.text().to_owned()).collect();
+    let lists_objects = matches!(verb, Verb::Snapshot | Verb::Destroy);
+    let refused = Refused {
+        verb,
+        name: if lists_objects { &named } else { command.name.text() },
+        other: command.other.text(),
+        refusal,
+        blockers: &blockers,
+        value: answer.reply.value.get(),
+    };
+    Err(Failure::new(refused.text()))
+}
+
+/// Sends a command and reads the reply.
+fn over_socket(stream: &mut UnixStream, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
+    stream.write_all(&length.to_le_bytes())?;
+    stream.write_all(bytes)?;
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > REPLY_MAX {
+        return Err(std::io::Error::other("the reply is longer than any can be"));
+    }
+    let mut reply = vec![0; length];
+    stream.read_exact(&mut reply)?;
+    Ok(reply)
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+
+//! `rwsnap export`: a whole volume or snapshot as a raw image.
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use rwsnap_core::control::Name;
+
+use super::args;
+use super::connect::Connection;
+use super::error::{Failure, Outcome};
+use super::io::Bytes;
+use super::progress::bar;
+use super::Global;
+
+/// Bytes of zeros that are worth a hole.
+const HOLE: usize = 4096;
+
+/// Write a whole volume or snapshot to a raw image file
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:
+  rwsnap export prod@monday monday.img --sparse")]
+pub(super) struct Export {
+    /// The volume or snapshot
+    #[arg(value_name = "NAME", value_parser = args::name)]
+    name: Name,
+    /// The image file; it must not be there yet
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Leave holes where there are zeros
+    #[arg(long)]
+    sparse: bool,
+    /// Overwrite the file if it is there
+    #[arg(long)]
+    force: bool,
+}
+
+impl Export {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        global.with(|pool| self.write(global, pool))
+    }
+
+    fn write(&self, global: &Global, pool: &mut Connection) -> Outcome {
+        let mut volume = Bytes::new(pool, self.name)?;
+        let file = self.make()?;
+        let failed = || Failure::io(format!("write {}", self.file.display()));
+        file.set_len(0).and_then(|()| file.set_len(volume.size)).map_err(failed())?;
+        let bar = bar(global, self.name.text(), volume.size);
+        let size = volume.size;
+        volume.each(0, size, |at, bytes| {
+            bar.set_position(at);
+            self.put(&file, at, bytes).map_err(failed())
+        })?;
+        file.sync_all().map_err(failed())?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Makes the file. If it is there, nothing of it is touched without --force.
+    fn make(&self) -> Outcome<File> {
+        let mut options = OpenOptions::new();
+        options.write(true);
+        if self.force {
+            options.create(true).truncate(false);
+        } else {
+            options.create_new(true);
+        }
+        options.open(&self.file).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => Failure::new(format!(
+                "{} exists already; --force overwrites it",
+                self.file.display()
+            )),
+            _ => Failure::io(format!("make {}", self.file.display()))(e),
+        })
+    }
+
+    fn put(&self, file: &File, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+        if !self.sparse {
+            return file.write_all_at(bytes, at);
+        }
+        let mut place = at;
+        for block in bytes.chunks(HOLE) {
+            if block.iter().any(|&b| b != 0) {
+                file.write_all_at(block, place)?;
+            }
+            place += block.len() as u64;
+        }
+        Ok(())
+    }
+}

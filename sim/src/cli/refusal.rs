@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+
+//! Sentences for commands that were refused: what was not done, what is in the way, each blocker
+//! by name, and the way out.
+
+use rwsnap_core::control::{Refusal, Verb};
+
+/// A refused command, as far as a sentence needs it.
+#[derive(Clone, Debug)]
+pub struct Refused<'a> {
+    /// The command.
+    pub verb: Verb,
+    /// Its object.
+    pub name: &'a str,
+    /// Its second object, or empty.
+    pub other: &'a str,
+    /// Why it was refused.
+    pub refusal: Refusal,
+    /// The names that the reply carried.
+    pub blockers: &'a [String],
+    /// The number that the reply carried.
+    pub value: u64,
+}
+
+impl Refused<'_> {
+    /// The sentences.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let reason = self.reason();
+        let way = self.way_out();
+        let end = if way.is_empty() { String::new() } else { format!("\n{way}") };
+        format!("cannot {}: {reason}{end}", self.attempt())
+    }
+
+    /// What was tried.
+    fn attempt(&self) -> String {
+        let (name, other) = (self.name, self.other);
+        match self.verb {
+            Verb::Status => "read the status of the pool".to_owned(),
+            Verb::List => "list the volumes of the pool".to_owned(),
+            Verb::Info => format!("tell about `{name}`"),
+            Verb::Properties => format!("read the properties of {}", self.object()),
+            Verb::Snapshot => format!("take {}", quoted(name)),
+            Verb::Clone => format!("make the clone `{other}` of `{name}`"),
+            Verb::Refresh if other.is_empty() => format!("refresh `{name}`"),
+            Verb::Refresh => format!("refresh `{name}` to `{other}`"),
+            Verb::Restore => format!("restore `{name}` from `{other}`"),
+            Verb::RestoreStatus => format!("tell how the restore of `{name}` stands"),
+            Verb::RestoreRate => format!("set the rate of the restore of `{name}`"),
+            Verb::RestoreCancel => format!("cancel the restore of `{name}`"),
+            Verb::Destroy => format!("destroy {}", quoted(name)),
+            Verb::Rename => format!("rename `{name}` to `{other}`"),
+            Verb::Hold => format!("hold `{name}`"),
+            Verb::Release => format!("release `{name}`"),
+            Verb::Set => format!("set properties of {}", self.object()),
+            Verb::Add => format!("add `{name}`"),
+            Verb::Remove => format!("remove `{name}`"),
+            Verb::Map => format!("read the map of `{name}`"),
+            Verb::Diff => format!("compare `{name}` with `{other}`"),
+            Verb::Events => "read the events of the pool".to_owned(),
+            Verb::Stop => "stop the server".to_owned(),
+            Verb::Exports => "list the exports".to_owned(),
+            Verb::Read => format!("read `{name}`"),
+            Verb::Write => format!("write to `{name}`"),
+            Verb::Flush => format!("flush `{name}`"),
+        }
+    }
+
+    /// The object, which may be the pool itself.
+    fn object(&self) -> String {
+        if self.name.is_empty() {
+            "the pool".to_owned()
+        } else {
+            format!("`{}`", self.name)
+        }
+    }
+
+    /// The blockers by name, or what stands for them if the reply named none.
+    fn who(&self, none: &str) -> String {
+        if self.blockers.is_empty() {
+            none.to_owned()
+        } else {
+            self.blockers.iter().map(|b| format!("`{b}`")).collect::<Vec<_>>().join(", ")
+        }
+    }
+
+    /// Why not.
+    fn reason(&self) -> String {
+        let name = self.name;
+        match self.refusal {
+            Refusal::None => "no reason was given".to_owned(),
+            Refusal::Malformed => "the pool does not understand the command".to_owned(),
+            Refusal::NotFound => match self.who("").as_str() {
+                "" if self.other.is_empty() => format!("there is no {}", quoted(name)),
+                "" => format!("there is no `{name}`, or no `{}`", self.other),
+                who => format!("there is no {who}"),
+            },
+            Refusal::Exists => format!("the name is taken by {}", self.who("another volume")),
+            Refusal::BadName => format!("a name is not one that can be given ({})", self.names()),
+            Refusal::WrongKind => self.wrong_kind(),
+            Refusal::Needed => format!("needed by {}", self.who("others")),
+            Refusal::Held => format!("held: {}", self.who(&quoted(name))),
+            Refusal::OpenForWriting => {
+                format!("clients have it open for writing: {}", self.who(&quoted(name)))
+            }
+            Refusal::Restoring => format!("{} is being restored", self.who("a volume")),
+            Refusal::NotRestoring => format!("no restore of `{name}` is under way"),
+            Refusal::LaterSnapshots => {
+                format!("snapshots were taken since it began: {}", self.who("(not named)"))
+            }
+            Refusal::Unrelated => {
+                format!("`{name}` and `{}` do not go back to the same production", self.other)
+            }
+            Refusal::NoSpace => "the save volume has no room for it".to_owned(),
+            Refusal::NoMemory => "memory, or the table of volumes, is full".to_owned(),
+            Refusal::Fenced => "the pool is fenced after an I/O error or corruption".to_owned(),
+            Refusal::Io => "a device failed or is missing; nothing is known to be lost".to_owned(),
+            Refusal::BadProperty => match self.who("").as_str() {
+                "" => "there is no such property, or it cannot take that value".to_owned(),
+                who => format!("{who}: no such property, or it cannot take that value"),
+            },
+            Refusal::Bug => format!("a mistake in rwsnap (line {})", self.value),
+            Refusal::Busy => "what must be cut off is still doing I/O".to_owned(),
+            Refusal::Lost => {
+                format!("the data of {} is lost: given up or damaged", self.who(&quoted(name)))
+            }
+        }
+    }
+
+    fn names(&self) -> String {
+        match self.other {
+            "" => quoted(self.name),
+            other => format!("`{}`, `{other}`", self.name),
+        }
+    }
+
+    /// What the verb works on.
+    fn wrong_kind(&self) -> String {
+        let name = quoted(self.name);
+        match self.verb {
+            Verb::Snapshot => "snapshots are taken of production volumes and clones".to_owned(),
+            Verb::Clone => format!("{name} is not a snapshot; clones are made of snapshots"),
+            Verb::Refresh => format!("{name} is not a clone; only clones are refreshed"),
+            Verb::Restore => {
+                format!("{name} is not a production volume; a clone goes back with `refresh --to`")
+            }
+            Verb::RestoreStatus | Verb::RestoreRate | Verb::RestoreCancel => {
+                format!("{name} is not a production volume; only those are restored")
+            }
+            Verb::Destroy => format!("{name} is a production volume; `remove` takes it out"),
+            Verb::Rename => "a volume cannot become a snapshot, nor the other way round".to_owned(),
+            Verb::Hold | Verb::Release => format!("{name} is not a snapshot; those alone are held"),
+            Verb::Remove => format!("{name} is not a production volume; `destroy` ends it"),
+            Verb::Write => {
+                format!("{name} is a snapshot and cannot be written; make a clone of it")
+            }
+            _ => format!("it does not work on {name}"),
+        }
+    }
+
+    /// What to do.
+    fn way_out(&self) -> &'static str {
+        match (self.refusal, self.verb) {
+            (Refusal::Malformed, _) => "Is its server of another version of rwsnap?",
+            (Refusal::NotFound, _) => "`rwsnap list` shows what there is.",
+            (Refusal::Exists, _) => "Choose another name, or rename or destroy what bears it.",
+            (Refusal::BadName, _) => {
+                "A name is 1 to 63 of A-Z a-z 0-9 . _ : - and does not begin with - or a dot; \
+                 a snapshot is VOLUME@SNAPSHOT."
+            }
+            (Refusal::Needed, Verb::Destroy) => {
+                "Destroy these first, or add -r to destroy them too, or --defer to have it go \
+                 when they are gone."
+            }
+            (Refusal::Needed, _) => "Destroy these first.",
+            (Refusal::Held, _) => "`rwsnap release` ends a hold.",
+            (Refusal::OpenForWriting, Verb::Refresh | Verb::Restore) => {
+                "Unmount and disconnect them first, or add --force, which cuts them off."
+            }
+            (Refusal::OpenForWriting, _) => "Unmount and disconnect them first.",
+            (Refusal::Restoring, _) => {
+                "`rwsnap restore VOL --status` shows how it stands; let it finish, or --cancel it."
+            }
+            (Refusal::LaterSnapshots, _) => {
+                "Destroy them first; or let the restore finish and restore from its \
+                 before-restore snapshot."
+            }
+            (Refusal::NoSpace, _) => {
+                "Destroy snapshots or clones, or give the save volume more room; `rwsnap status` \
+                 shows how much there is."
+            }
+            (Refusal::NoMemory, _) => "Destroy snapshots or clones that are not needed.",
+            (Refusal::Fenced, _) => {
+                "Nothing more is written. End its server and run `rwsnap check` on the save volume."
+            }
+            (Refusal::Io, _) => "See the kernel's log, and `rwsnap status`.",
+            (Refusal::BadProperty, _) => {
+                "`rwsnap get NAME` shows the properties; `rwsnap set --help` what they can be."
+            }
+            (Refusal::Bug, _) => "Nothing was changed. Please report it with the line.",
+            (Refusal::Busy, _) => "Try again.",
+            _ => "",
+        }
+    }
+}
+
+/// A name in quotes, or words for none.
+fn quoted(name: &str) -> String {
+    if name.is_empty() {
+        "what was named".to_owned()
+    } else {
+        name.split(' ').map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(verb: Verb, refusal: Refusal, blockers: &[&str]) -> String {
+        let blockers: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+        let (name, other) = ("prod@monday", "dev1");
+        Refused { verb, name, other, refusal, blockers: &blockers, value: 7 }.text()
+    }
+
+    #[test]
+    fn every_blocker_is_named_and_the_way_out() {
+        let said = text(Verb::Destroy, Refusal::Needed, &["dev1", "dev2"]);
+        assert_eq!(
+            said,
+            "cannot destroy `prod@monday`: needed by `dev1`, `dev2`\nDestroy these first, or add \
+             -r to destroy them too, or --defer to have it go when they are gone."
+        );
+    }
+
+    #[test]
+    fn every_refusal_of_every_verb_has_a_sentence() {
+        for verb in (0..300).filter_map(Verb::from_number) {
+            for refusal in (0..100).filter_map(Refusal::from_number) {
+                let said = text(verb, refusal, &[]);
+                assert!(said.starts_with("cannot ") && !said.contains("``"), "{said}");
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+
+//! Keeps a second opener out of a volume, and names the first.
+//!
+//! A volume is held by a BSD lock on its file or device node: it ends with the process, however
+//! that ends, and udev leaves devices alone that bear one. A block device is opened with `O_EXCL`
+//! besides, which keeps mounts and device-mapper out. Who holds a volume is not written down
+//! anywhere, so that it cannot be out of date: the kernel is asked (`/proc/locks`, `/proc/swaps`,
+//! mounts, and the holders in sysfs).
+
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{major, minor};
+
+use super::StoreError;
+
+/// Who holds a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A process.
+    Process {
+        /// Its id.
+        pid: u32,
+        /// Its command line, if it may be seen.
+        command: String,
+    },
+    /// The kernel: a mount, swap, or a device on top.
+    Kernel(String),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { pid, command } if command.is_empty() => write!(f, "process {pid}"),
+            Self::Process { pid, command } => write!(f, "process {pid} ({command})"),
+            Self::Kernel(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Locks an opened volume, for writing or for reading beside other readers. The lock ends with
+/// what is given back.
+pub fn take(file: File, path: &Path, exclusive: bool) -> Result<Flock<File>, StoreError> {
+    let how =
+        if exclusive { FlockArg::LockExclusiveNonblock } else { FlockArg::LockSharedNonblock };
+    Flock::lock(file, how).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => locked(path),
+        errno => StoreError::io(path, "lock")(errno.into()),
+    })
+}
+
+/// The error for a volume that somebody else has.
+pub(super) fn locked(path: &Path) -> StoreError {
+    StoreError::Locked { path: path.to_path_buf(), holder: holder(path) }
+}
+
+/// Who holds the volume, as far as can be told.
+#[must_use]
+pub fn holder(path: &Path) -> Option<Holder> {
+    let meta = fs::metadata(path).ok()?;
+    if let Some(pid) = locks_holder(&meta) {
+        return Some(Holder::Process { pid, command: command_of(pid) });
+    }
+    if meta.file_type().is_block_device() {
+        return kernel_holder(meta.rdev());
+    }
+    None
+}
+
+/// The process that `/proc/locks` names for the file.
+fn locks_holder(meta: &Metadata) -> Option<u32> {
+    let table = fs::read_to_string("/proc/locks").ok()?;
+    let exact = format!("{:02x}:{:02x}:{}", major(meta.dev()), minor(meta.dev()), meta.ino());
+    let inode = format!(":{}", meta.ino());
+    let pid_where = |matches: &dyn Fn(&str) -> bool| {
+        table.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().filter(|f| *f != "->").collect();
+            let (kind, pid, place) = (fields.get(1)?, fields.get(4)?, fields.get(5)?);
+            (*kind == "FLOCK" && matches(place)).then(|| pid.parse().ok()).flatten()
+        })
+    };
+    // Some file systems show another device number to stat than to the table of locks.
+    pid_where(&|place| place == exact).or_else(|| pid_where(&|place| place.ends_with(&inode)))
+}
+
+/// The command line of a process, cut to a readable length.
+fn command_of(pid: u32) -> String {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&raw).replace('\0', " ");
+    let text = text.trim();
+    match text.char_indices().nth(100) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// What in the kernel has the block device.
+fn kernel_holder(rdev: u64) -> Option<Holder> {
+    let number = format!("{}:{}", major(rdev), minor(rdev));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounted = mounts.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        (fields.get(2) == Some(&number.as_str())).then(|| fields.get(4).map(ToString::to_string))?
+    });
+    if let Some(place) = mounted {
+        return Some(Holder::Kernel(format!("the file system mounted on {place}")));
+    }
+    let above = fs::read_dir(format!("/sys/dev/block/{number}/holders")).ok()?;
+    let names: Vec<String> =
+        above.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    if !names.is_empty() {
+        return Some(Holder::Kernel(format!("the device on top of it, {}", names.join(", "))));
+    }
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let is_swap = swaps.lines().filter_map(|l| l.split_whitespace().next()).any(|name| {
+        fs::metadata(name).is_ok_and(|m| m.file_type().is_block_device() && m.rdev() == rdev)
+    });
+    is_swap.then(|| Holder::Kernel("the system, which swaps to it".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opener_is_told_who_is_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("save");
+        let first = take(File::create(&path).unwrap(), &path, true).unwrap();
+        let error = take(File::open(&path).unwrap(), &path, false).unwrap_err();
+        let StoreError::Locked { holder: Some(Holder::Process { pid, command }), .. } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!(pid, std::process::id());
+        assert!(!command.is_empty());
+        drop(first);
+        take(File::open(&path).unwrap(), &path, true).unwrap();
+    }
+
+    #[test]
+    fn readers_share() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("save");
+        let _first = take(File::create(&path).unwrap(), &path, false).unwrap();
+        let _second = take(File::open(&path).unwrap(), &path, false).unwrap();
+        assert!(take(File::open(&path).unwrap(), &path, true).is_err());
+    }
+}
