@@ -378,7 +378,9 @@ impl<P: Platform> Core<P> {
             self.tasks.at_mut(t).fail(Fault::Fenced);
             self.ready(t);
         }
-        self.wake_durable();
+        if self.commit.io == 0 {
+            self.wake_durable();
+        }
         let mut waiters = core::mem::take(&mut self.room_waiters);
         self.wake_all(&mut waiters);
     }

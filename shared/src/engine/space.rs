@@ -104,7 +104,7 @@ impl<P: Platform> Core<P> {
         if !self.space.full || self.fenced.is_some() || self.space.growing.is_some() {
             return;
         }
-        if self.slots.available_to(0) > 0 {
+        if self.slots.available_to(0) >= self.slots_wanted() {
             return self.space_again();
         }
         if self.space.freed > 0 {
@@ -119,6 +119,12 @@ impl<P: Platform> Core<P> {
             3 => self.fail_copies(),
             _ => {}
         }
+    }
+
+    /// Slots that the first who waits needs.
+    fn slots_wanted(&self) -> u64 {
+        let task = self.tasks.at(self.commit.copies.head);
+        u64::from((task.need & !task.lost).count_ones()).max(1)
     }
 
     /// There are slots: copies go on.
