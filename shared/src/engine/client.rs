@@ -92,6 +92,9 @@ impl<P: Platform> Core<P> {
         if self.tasks.at(t).io != 0 {
             return;
         }
+        if self.tasks.at(t).fault.is_some() && self.tasks.at(t).stage != Stage::Last {
+            return self.finish_task(t);
+        }
         match self.tasks.at(t).stage {
             Stage::Begin => self.begin_write(t),
             Stage::Lookup if self.tasks.at(t).need != 0 && self.tasks.at(t).lock != NONE => {

@@ -106,7 +106,7 @@ impl<P: Platform> Core<P> {
                 break;
             }
             if u64::from(chunks) > self.slots.available_to(0) {
-                self.save_full();
+                self.save_full(u64::from(chunks));
                 break;
             }
             let _ = self.tasks.pop(&mut self.commit.copies);
@@ -302,7 +302,10 @@ impl<P: Platform> Core<P> {
         let mut waiters = core::mem::take(&mut self.commit.waiters);
         while let Some(t) = self.tasks.pop(&mut waiters) {
             self.tasks.at_mut(t).queued = false;
-            if self.tasks.at(t).pos <= self.commit.durable || self.fenced.is_some() {
+            if self.tasks.at(t).pos <= self.commit.durable {
+                self.ready(t);
+            } else if self.fenced.is_some() {
+                self.tasks.at_mut(t).fail(Fault::Fenced);
                 self.ready(t);
             } else {
                 let pos = self.tasks.at(t).pos;
