@@ -123,6 +123,9 @@ impl<P: Platform> Core<P> {
         if self.fenced.is_some() && vol.newest.0 != 0 {
             return self.fail_task(t, Fault::Fenced);
         }
+        if let Some(pos) = vol.lowers {
+            return self.wait_durable(t, pos);
+        }
         if vol.redirect.is_some() {
             return self.begin_redirect(t);
         }

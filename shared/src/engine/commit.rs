@@ -91,7 +91,9 @@ impl<P: Platform> Core<P> {
         while self.commit.copies.head != NONE && budget > 0 {
             let t = self.commit.copies.head;
             let task = self.tasks.at(t);
-            if task.job == Job::Client && task.epoch != self.vols.at(self.vol_of(t)).newest {
+            let vol = self.vols.at(self.vol_of(t));
+            let stale = task.epoch != vol.newest || vol.lowers.is_some();
+            if task.job == Job::Client && stale {
                 // A snapshot came or went: whether the copy is needed has to be looked up again.
                 let _ = self.tasks.pop(&mut self.commit.copies);
                 self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
