@@ -109,7 +109,7 @@ enum Phase {
 pub(crate) struct Opening<P: Platform> {
     phase: Phase,
     io: u32,
-    recovery: Recovery,
+    pub(crate) recovery: Recovery,
     /// The block whose data is being verified, and which of its entries comes next.
     block: P::Array<u8>,
     entry: usize,
