@@ -232,7 +232,8 @@ impl<P: Platform> Catalog<P> {
             let part = old.split().1.unwrap_or(&[]);
             self.rename_at(link.place, &joined(name, part).ok_or(Fault::Corrupt)?)?;
             let [owner, epoch, snapshot] = link.key;
-            after = [owner, epoch, snapshot.saturating_add(1)];
+            let Some(next) = snapshot.checked_add(1) else { return Err(bug!()) };
+            after = [owner, epoch, next];
         }
     }
 

@@ -101,7 +101,7 @@ impl<P: Platform> Core<P> {
             Stage::LookupBase => self.base_lookup(t),
             Stage::Fill if self.tasks.at(t).lock != NONE => self.read_old(t),
             Stage::Fill => self.base_filled(t),
-            Stage::Commit if self.tasks.at(t).lock != NONE => self.old_read(t),
+            Stage::Commit if self.tasks.at(t).lock != NONE => self.queue_copy(t),
             Stage::Commit => self.finish_task(t),
             Stage::Gate => self.pass_gate(t),
             Stage::Durable => self.write_in_place(t),
@@ -126,12 +126,6 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at_mut(t);
         task.in_place = task.mask;
         self.begin_copy(t);
-    }
-
-    /// The reads of old data are complete: chunks that could not be read are noted as lost.
-    fn old_read(&mut self, t: u32) {
-        self.queue_copy(t);
-        self.commit.wanted = true;
     }
 
     /// Discards or zeroes redirected chunks: whole ones become zeros in the map, parts are written.

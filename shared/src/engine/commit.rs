@@ -14,6 +14,7 @@ use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::log::Fold;
 use crate::format::record::{Kind, Record};
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, LogPos, Slot, PAGE_BYTES};
 
@@ -74,6 +75,9 @@ impl<P: Platform> Core<P> {
         self.commit.upto = self.log.head();
         self.write_log();
         self.commit.phase = Phase::Writing;
+        if self.mutant(Mutant::FlushBeforeWrites) {
+            return self.batch_written();
+        }
         if self.commit.io == 0 {
             self.batch_written();
         }
@@ -256,7 +260,7 @@ impl<P: Platform> Core<P> {
             return;
         }
         self.commit.phase = Phase::Flushing;
-        if self.save.volatile {
+        if self.save.volatile && !self.mutant(Mutant::WriteBeforeFlush) {
             let step = Step::Flush { dev: Dev::SAVE };
             self.open_step(Owner::CommitFlush, step, [Piece::None; SEGS], 0);
         } else {

@@ -163,7 +163,8 @@ impl<P: Platform> Core<P> {
 
     /// Runs tasks and machines until none of them can go on.
     fn work(&mut self) {
-        loop {
+        // The machines may make work for each other, and for tasks: go round until nobody does.
+        for _ in 0..64 {
             self.run_drains();
             while let Some(t) = self.tasks.pop(&mut self.run) {
                 self.tasks.at_mut(t).queued = false;
@@ -172,13 +173,13 @@ impl<P: Platform> Core<P> {
                     return;
                 }
             }
-            self.run_rounds();
-            self.run_commit();
-            self.run_checkpoint();
             self.run_lifecycle();
             self.look_at_given_up();
             self.run_close();
-            if self.run.is_empty() {
+            self.run_rounds();
+            self.run_checkpoint();
+            self.run_commit();
+            if self.run.is_empty() && !self.may_go_on() {
                 break;
             }
         }
@@ -186,6 +187,13 @@ impl<P: Platform> Core<P> {
         if strays != 0 {
             self.fence(crate::bug!());
         }
+    }
+
+    /// Whether a machine that could not go on before can now.
+    fn may_go_on(&self) -> bool {
+        let commit = self.commit.wanted && self.commit.phase == commit::Phase::Idle;
+        let round = self.flush.wanted && self.flush.round == flush::Round::Idle;
+        self.fenced.is_none() && (commit || round || self.checkpoint.can_go_on(&self.commit))
     }
 
     fn run_task(&mut self, t: u32) {

@@ -174,9 +174,11 @@ impl<P: Platform> Core<P> {
             catalog: Catalog::new(&p, 64).ok_or(no_memory)?,
             layers: Layers::new(&p, sizes, pool, root)?,
             group: Group::new(),
-            slots: Slots::new(&p, superblock.slots.get(), superblock.slot_limit.get()).ok_or(no_memory)?,
+            slots: Slots::new(&p, superblock.slots.get(), superblock.slot_limit.get())
+                .ok_or(no_memory)?,
             meta: Meta::new(&p, superblock.extents().map(|e| e.pages)).ok_or(no_memory)?,
-            log: Writer::new(&p, pool, superblock.log_blocks.get(), 64, &resume).ok_or(no_memory)?,
+            log: Writer::new(&p, pool, superblock.log_blocks.get(), 64, &resume)
+                .ok_or(no_memory)?,
             tasks: Slab::new(&p, tasks, Task::free())?,
             tasks_reserved: OWN_TASKS,
             views: Slab::new(&p, VIEWS, View::free())?,
@@ -210,6 +212,7 @@ impl<P: Platform> Core<P> {
                 epoch: Epoch(superblock.epoch.get()),
                 next_map: MapId(superblock.next_map.get()),
                 next_entity: EntityId(superblock.next_entity.get()),
+                slots: superblock.slots.get(),
             },
             slot_io: [0; 2],
             slot_phase: false,
@@ -235,6 +238,7 @@ impl<P: Platform> Core<P> {
     /// Plants a bug (feature `mutants` alone).
     pub fn plant(&mut self, mutant: Mutant) {
         self.mutant = Some(mutant);
+        self.opening.recovery.plant(mutant);
     }
 
     fn read_meta(&mut self, at: u64, len: u32, tag: u64) {
@@ -264,11 +268,8 @@ impl<P: Platform> Core<P> {
                 Some(at) => self.read_meta(at, 4096, index),
                 None => {
                     let first = self.superblock.catalog_first.get();
-                    self.opening.phase = if first == u64::MAX {
-                        Phase::Log
-                    } else {
-                        Phase::Catalog(PageNo(first))
-                    };
+                    self.opening.phase =
+                        if first == u64::MAX { Phase::Log } else { Phase::Catalog(PageNo(first)) };
                     self.opening_next();
                 }
             },
@@ -404,8 +405,7 @@ impl<P: Platform> Core<P> {
     }
 
     fn feed(&mut self, block: &[u8], apply: bool) -> Result<(), OpenError> {
-        let entries =
-            self.opening.recovery.feed(&self.platform, block).map_err(OpenError::Log)?;
+        let entries = self.opening.recovery.feed(&self.platform, block).map_err(OpenError::Log)?;
         if !apply {
             return Ok(());
         }

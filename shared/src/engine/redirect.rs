@@ -17,6 +17,7 @@ use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::record::{Kind, Record};
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, Epoch, Slot};
 
@@ -189,8 +190,8 @@ impl<P: Platform> Core<P> {
         let need = self.tasks.at(t).fresh_need;
         if need != 0 || self.tasks.at(t).zero != 0 {
             let vol = self.vols.at(self.vol_of(t));
-            let over = vol.quota != 0
-                && vol.used.saturating_add(u64::from(need.count_ones())) > vol.quota;
+            let over =
+                vol.quota != 0 && vol.used.saturating_add(u64::from(need.count_ones())) > vol.quota;
             if over {
                 return self.fail_task(t, Fault::NoSpace);
             }
@@ -276,7 +277,8 @@ impl<P: Platform> Core<P> {
         let last = first.saturating_add(n).saturating_sub(1);
         let new = |b: u32| task.fresh_need >> b & 1 == 1;
         let lo = if new(first) { run_lo } else { run_lo.max(task.at) };
-        let hi = if new(last) { run_hi } else { run_hi.min(end) };
+        let whole = new(last) && !self.mutant(Mutant::StaleSlot);
+        let hi = if whole { run_hi } else { run_hi.min(end) };
         let (from, to) = (lo.max(task.at), hi.min(end));
         let in_chunk = self.geometry.chunk_bytes().saturating_sub(1);
         let fill = |unit: u32, lo: u32, len: u32| match (len, unit) {
@@ -350,8 +352,14 @@ impl<P: Platform> Core<P> {
                 next = next.next();
             }
             left &= !piece;
-            let record =
-                Record { map, word, epoch: head.epoch, kind: Kind::New, mask: piece, slot: head.slot };
+            let record = Record {
+                map,
+                word,
+                epoch: head.epoch,
+                kind: Kind::New,
+                mask: piece,
+                slot: head.slot,
+            };
             self.layers.fresh.put(record)?;
             let n = u64::from(record.slots());
             self.count_used(map, i64::try_from(n).unwrap_or(0));
@@ -360,10 +368,5 @@ impl<P: Platform> Core<P> {
             self.versions.bump(word);
         }
         Ok(())
-    }
-
-    /// The epoch under which a volume's redirected writes are recorded.
-    pub(crate) fn write_epoch(&self, t: u32) -> Epoch {
-        self.vols.at(self.vol_of(t)).write_epoch
     }
 }

@@ -185,8 +185,7 @@ impl<P: Platform> Core<P> {
     }
 
     fn give_up(&mut self, id: EntityId) -> Result<(), Fault> {
-        let (map, name) =
-            self.catalog.get(id).map(|e| (e.map(), e.name)).ok_or(crate::bug!())?;
+        let (map, name) = self.catalog.get(id).map(|e| (e.map(), e.name)).ok_or(crate::bug!())?;
         self.catalog.reserve(&self.platform, 4)?;
         self.begin_group(4)?;
         self.change(id, |e| {

@@ -100,8 +100,7 @@ impl<P: Platform> Core<P> {
             if level.dir == Dir::First && walk.missing & !walk.found == 0 {
                 return Ok(());
             }
-            let from =
-                GroupKey { map: level.map, word, epoch: Epoch(walk.from.0.max(level.lo.0)) };
+            let from = GroupKey { map: level.map, word, epoch: Epoch(walk.from.0.max(level.lo.0)) };
             if from >= end {
                 return Ok(());
             }

@@ -2,9 +2,10 @@
 
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
+pub mod create;
 pub mod entity;
-pub mod node;
 pub mod log;
+pub mod node;
 pub mod page;
 pub mod record;
 pub mod superblock;

@@ -192,7 +192,10 @@ impl<P: Platform> Core<P> {
     pub(crate) fn run_plan(&mut self, t: u32) {
         loop {
             let m = &self.lifecycle.merge;
-            if self.fenced.is_some() || m.stopping || self.closing || self.tasks.at(t).fault.is_some()
+            if self.fenced.is_some()
+                || m.stopping
+                || self.closing
+                || self.tasks.at(t).fault.is_some()
             {
                 return self.end_plan(t);
             }
@@ -249,7 +252,10 @@ impl<P: Platform> Core<P> {
         let m = &self.lifecycle.merge;
         let rate = self.merge_rate();
         let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
-        !(m.jobs.left() == 0 || (busy && m.words != 0) || rate == 0 || (rate != u64::MAX && m.tokens == 0))
+        !(m.jobs.left() == 0
+            || (busy && m.words != 0)
+            || rate == 0
+            || (rate != u64::MAX && m.tokens == 0))
     }
 
     fn merge_rate(&self) -> u64 {
@@ -284,16 +290,9 @@ impl<P: Platform> Core<P> {
         let Some(level) = self.views.at(self.lifecycle.merge.view).level(at) else {
             return Ok(None);
         };
-        let from = GroupKey {
-            map: level.map,
-            word: self.lifecycle.merge.cursor,
-            epoch: Epoch(0),
-        };
-        let end = GroupKey {
-            map: MapId(level.map.0.saturating_add(1)),
-            word: Word(0),
-            epoch: Epoch(0),
-        };
+        let from = GroupKey { map: level.map, word: self.lifecycle.merge.cursor, epoch: Epoch(0) };
+        let end =
+            GroupKey { map: MapId(level.map.0.saturating_add(1)), word: Word(0), epoch: Epoch(0) };
         let Some(key) = self.layers.next_group(from, end, &mut self.group)? else {
             return Ok(None);
         };

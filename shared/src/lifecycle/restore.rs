@@ -216,10 +216,8 @@ impl<P: Platform> Core<P> {
             fast.forget_settled();
         }
         let (reads, writes) = vol.fast.as_ref().map_or((0, 0), |f| f.passed());
-        let (reads, writes) = (
-            reads.saturating_add(vol.reads_served),
-            writes.saturating_add(vol.writes_served),
-        );
+        let (reads, writes) =
+            (reads.saturating_add(vol.reads_served), writes.saturating_add(vol.writes_served));
         self.refresh_volume(v);
         self.rebuild_views();
         self.lifecycle.merge.begin(v, reads, writes);

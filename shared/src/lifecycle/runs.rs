@@ -196,7 +196,8 @@ impl<P: Platform> Core<P> {
         if diff {
             let same = self.views.at(first).end == self.views.at(second).end
                 && self.views.at(first).size == self.views.at(second).size;
-            return !same && self.add_run(t, from, stop.saturating_sub(from), self.plain(first, from));
+            return !same
+                && self.add_run(t, from, stop.saturating_sub(from), self.plain(first, from));
         }
         let row = self.plain(first, from);
         self.add_run(t, from, stop.saturating_sub(from), row)
@@ -255,7 +256,8 @@ impl<P: Platform> Core<P> {
             if chunk >= end || chunk < from && chunk < self.skip_to(from) {
                 continue;
             }
-            let full = if diff { self.diff_chunk(t, chunk, b) } else { self.map_chunk(t, chunk, b) };
+            let full =
+                if diff { self.diff_chunk(t, chunk, b) } else { self.map_chunk(t, chunk, b) };
             if full {
                 return Ok(true);
             }
@@ -317,7 +319,8 @@ impl<P: Platform> Core<P> {
 
     fn diff_chunk(&mut self, t: u32, chunk: u64, b: u32) -> bool {
         let second = self.tasks.at(t).place(b);
-        let first = usize::try_from(b).ok().and_then(|b| self.lifecycle.walker.first.get(b)).copied();
+        let first =
+            usize::try_from(b).ok().and_then(|b| self.lifecycle.walker.first.get(b)).copied();
         let first = first.unwrap_or(UNSET);
         let same = match (first.what, second.what) {
             (a, b) if a.in_slot() && b.in_slot() => first.slot == second.slot,

@@ -290,7 +290,11 @@ impl<P: Platform> Core<P> {
         while left != 0 {
             let first = left.trailing_zeros();
             let pick = |job: &Job64, b: u32| {
-                if live { source(job, b).slot } else { place_at(&job.x, b).slot }
+                if live {
+                    source(job, b).slot
+                } else {
+                    place_at(&job.x, b).slot
+                }
             };
             let slot = pick(self.job(t), first);
             let mut n = 1u32;

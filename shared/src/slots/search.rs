@@ -38,12 +38,14 @@ impl<P: Platform> Slots<P> {
 
     /// The first run of `want` free slots from the cursor on, or the longest of `budget` runs.
     fn search(&self, want: u64, budget: u32) -> Option<(u64, u64)> {
+        if want == 0 {
+            return None;
+        }
         let mut best: Option<(u64, u64)> = None;
         let mut budget = budget;
         for (from, end) in [(self.cursor, self.count), (0, self.cursor)] {
             let mut at = from;
-            while want > 0 {
-                let Some(first) = self.first_free(at, end) else { break };
+            while let Some(first) = self.first_free(at, end) {
                 let stop = bits::find_set(&self.used, first, first.saturating_add(want).min(end));
                 let len = stop.saturating_sub(first);
                 if best.is_none_or(|(_, longest)| len > longest) {

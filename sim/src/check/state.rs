@@ -40,6 +40,7 @@ impl State {
             epoch: Epoch(superblock.epoch.get()),
             next_map: MapId(superblock.next_map.get()),
             next_entity: EntityId(superblock.next_entity.get()),
+            slots: superblock.slots.get(),
         };
         Self { tree, over: BTreeMap::new(), entities, slots, counters }
     }

@@ -15,10 +15,10 @@ mod end;
 mod pages;
 
 use crate::api::Step;
-use crate::engine::{Core, Owner, Piece};
+use crate::engine::{Commit, Core, Owner, Piece};
 use crate::fault::Fault;
-use crate::format::record::Key;
 use crate::format::log::Counters;
+use crate::format::record::Key;
 use crate::map::{Builder, Root};
 use crate::platform::Platform;
 use crate::units::{Dev, LogPos, PageNo, PAGE, PAGE_BYTES};
@@ -107,6 +107,15 @@ impl<P: Platform> Checkpoint<P> {
 
     pub(crate) fn is_running(&self) -> bool {
         self.phase != Phase::Idle
+    }
+
+    /// Whether it waits for nothing but its turn.
+    pub(crate) fn can_go_on(&self, commit: &Commit) -> bool {
+        match self.phase {
+            Phase::Idle | Phase::Reclaim => false,
+            Phase::Durable => commit.durable >= self.pos,
+            _ => self.io == 0 && self.waits_for.is_none(),
+        }
     }
 
     /// Whether it reads pages of the tree.

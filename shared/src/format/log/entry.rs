@@ -39,6 +39,8 @@ pub struct Counters {
     pub next_map: MapId,
     /// The next entity id.
     pub next_entity: EntityId,
+    /// Slots of the save volume: it may have grown since the superblock was written.
+    pub slots: u64,
 }
 
 /// What an entry says.
@@ -83,6 +85,7 @@ struct RawCounters {
     next_map: U32,
     next_entity: U32,
     zero: U32,
+    slots: U64,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -95,7 +98,7 @@ struct RawRename {
 
 const _: () = assert!(size_of::<RawHead>() == HEAD);
 const _: () = assert!(size_of::<RawSummed>() == 40);
-const _: () = assert!(size_of::<RawCounters>() == 16);
+const _: () = assert!(size_of::<RawCounters>() == 24);
 const _: () = assert!(size_of::<RawRename>() == 136);
 
 impl Entry<'_> {
@@ -112,7 +115,7 @@ impl Entry<'_> {
             Self::PutSummed(..) => 40,
             Self::Entity(_) => ENTITY_BYTES,
             Self::Remove(_) => 8,
-            Self::Counters(_) => 16,
+            Self::Counters(_) => 24,
             Self::Note => 0,
             Self::Rename(..) => 136,
         }
@@ -146,6 +149,7 @@ impl Entry<'_> {
                     next_map: counters.next_map.0.into(),
                     next_entity: counters.next_entity.0.into(),
                     zero: 0.into(),
+                    slots: counters.slots.into(),
                 };
                 copy(payload, at, raw.as_bytes());
             }
@@ -255,6 +259,7 @@ impl<'a> Entries<'a> {
                     epoch: Epoch(raw.epoch.get()),
                     next_map: MapId(raw.next_map.get()),
                     next_entity: EntityId(raw.next_entity.get()),
+                    slots: raw.slots.get(),
                 })
             }),
             TYPE_NOTE => body.is_empty().then_some(Entry::Note),

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+
+//! Listening sockets, and the distribution of connections over reactors.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::{umask, Mode};
+
+use crate::uring::{Completion, File};
+
+use super::config::Listen;
+use super::reactor::Reactor;
+use super::shared::Message;
+use super::token::Token;
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: OwnedFd,
+    /// The socket's file, to be removed at the end.
+    path: Option<PathBuf>,
+    /// As the ring names it, once it accepts.
+    file: Option<File>,
+    accepting: bool,
+}
+
+impl Listener {
+    /// Begins to listen.
+    pub(crate) fn open(listen: &Listen, insecure: bool) -> io::Result<Self> {
+        let (socket, path) = match listen {
+            Listen::Unix(path) => (unix(path)?, Some(path.clone())),
+            Listen::Tcp(address) if insecure || address.ip().is_loopback() => {
+                let named = |error| named(&error, &address.to_string());
+                (TcpListener::bind(address).map_err(named)?.into(), None)
+            }
+            Listen::Tcp(address) => {
+                let text = format!(
+                    "{address} is not a loopback address, and NBD knows no password: use an SSH \
+                     tunnel to a loopback address or a Unix socket, or say that you want it insecure"
+                );
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+            }
+        };
+        Ok(Self { socket, path, file: None, accepting: false })
+    }
+
+    /// The address that a TCP listener got.
+    pub(crate) fn address(&self) -> Option<std::net::SocketAddr> {
+        let copy = self.socket.try_clone().ok()?;
+        if self.path.is_some() {
+            return None;
+        }
+        TcpListener::from(copy).local_addr().ok()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Somebody else may have removed it; there is nothing to be done about it here.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn named(error: &io::Error, what: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {what}: {error}"))
+}
+
+/// Listens on a Unix socket that only its owner can reach; one that a dead server left is
+/// replaced.
+fn unix(path: &Path) -> io::Result<OwnedFd> {
+    let name = path.display().to_string();
+    let mask = umask(Mode::from_bits_truncate(0o177));
+    let bound = UnixListener::bind(path).or_else(|error| {
+        let stale = error.kind() == io::ErrorKind::AddrInUse
+            && UnixStream::connect(path)
+                .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+        if !stale {
+            return Err(error);
+        }
+        std::fs::remove_file(path)?;
+        UnixListener::bind(path)
+    });
+    umask(mask);
+    Ok(bound.map_err(|error| named(&error, &name))?.into())
+}
+
+impl Reactor {
+    /// Lets all listeners accept that do not.
+    pub(super) fn listen(&mut self) {
+        if self.is_stopping() {
+            return;
+        }
+        for (number, listener) in (0..).zip(&mut self.listeners) {
+            if !listener.accepting {
+                let raw = listener.socket.as_fd().as_raw_fd();
+                let file = *listener.file.get_or_insert_with(|| self.ring.adopt(raw));
+                listener.accepting = true;
+                self.ring.accept(file, Token::Accept(number).pack());
+            }
+        }
+    }
+
+    /// A connection came, or the accept ended.
+    pub(super) fn accepted(&mut self, number: u32, completion: Completion) {
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        if let Some(listener) = self.listeners.get_mut(index) {
+            listener.accepting = completion.more;
+        }
+        let Some(socket) = completion.socket else {
+            // Out of descriptors, perhaps: the next tick tries again.
+            tracing::debug!(errno = completion.result.saturating_neg(), "accept");
+            return;
+        };
+        self.place(socket);
+        self.listen();
+    }
+
+    /// Finds a reactor for a connection.
+    fn place(&mut self, socket: OwnedFd) {
+        let Some(reactor) = self.shared.admit() else {
+            tracing::info!("a client was turned away: there are too many");
+            return;
+        };
+        // It is no TCP socket, or it works without.
+        let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
+        match self.shared.inboxes.get(reactor) {
+            Some(inbox) if reactor != self.id => inbox.send(Message::Connection(socket)),
+            _ => self.welcome(socket),
+        }
+    }
+
+    /// Ends all accepts and removes the sockets' files.
+    pub(super) fn close_listeners(&mut self) {
+        for (number, listener) in (0..).zip(&self.listeners) {
+            if listener.accepting {
+                self.ring.cancel(Token::Accept(number).pack(), Token::Ignore.pack());
+            }
+        }
+        for listener in std::mem::take(&mut self.listeners) {
+            if let Some(file) = listener.file {
+                self.ring.forget(file);
+            }
+        }
+    }
+}
