@@ -10,7 +10,7 @@
 use crate::api::Step;
 use crate::engine::slab::{Queue, NONE};
 use crate::engine::step::{Owner, Piece, SEGS};
-use crate::engine::Core;
+use crate::engine::{Core, Job};
 use crate::fault::Fault;
 use crate::format::log::Fold;
 use crate::format::record::{Kind, Record};
@@ -91,6 +91,14 @@ impl<P: Platform> Core<P> {
         while self.commit.copies.head != NONE && budget > 0 {
             let t = self.commit.copies.head;
             let task = self.tasks.at(t);
+            if task.job == Job::Client && task.epoch != self.vols.at(self.vol_of(t)).newest {
+                // A snapshot came or went: whether the copy is needed has to be looked up again.
+                let _ = self.tasks.pop(&mut self.commit.copies);
+                self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
+                self.tasks.at_mut(t).queued = false;
+                self.begin_again(t);
+                continue;
+            }
             let chunks = (task.need & !task.lost).count_ones();
             let total = self.commit.copy_count.saturating_mul(chunks.max(1));
             if !self.log_has_room(chunks.saturating_add(4)) {

@@ -218,18 +218,6 @@ impl<P: Platform> Core<P> {
         self.space.giving_up = None;
         self.refresh_volumes();
         self.rebuild_views();
-        // Copies for an epoch that is not the newest any more begin again.
-        let mut copies = core::mem::take(&mut self.commit.copies);
-        self.commit.copy_count = 0;
-        while let Some(t) = self.tasks.pop(&mut copies) {
-            let task = self.tasks.at_mut(t);
-            task.queued = false;
-            if task.stage == Stage::Gate && matches!(task.job, crate::engine::Job::Client) {
-                self.begin_again(t);
-            } else {
-                self.queue_copy(t);
-            }
-        }
         self.commit.wanted = true;
         self.make_space();
         Ok(())

@@ -9,3 +9,6 @@ pub mod node;
 pub mod page;
 pub mod record;
 pub mod superblock;
+
+#[cfg(test)]
+mod document;

@@ -196,13 +196,13 @@ impl Record {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Default)]
 #[repr(C)]
 pub struct RawRecord {
-    map: U32,
-    epoch: U32,
+    pub(crate) map: U32,
+    pub(crate) epoch: U32,
     /// Word in the low 48 bits, then the kind, then flags (zero).
-    word_kind: U64,
-    mask: U64,
+    pub(crate) word_kind: U64,
+    pub(crate) mask: U64,
     /// Save device in the low 16 bits (zero: the first), slot in the high 48.
-    slot: U64,
+    pub(crate) slot: U64,
 }
 
 const _: () = assert!(size_of::<RawRecord>() == 32);

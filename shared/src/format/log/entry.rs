@@ -65,35 +65,35 @@ pub enum Entry<'a> {
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawHead {
-    entry_type: U16,
-    bytes: U16,
-    zero: U32,
+pub(crate) struct RawHead {
+    pub(crate) entry_type: U16,
+    pub(crate) bytes: U16,
+    pub(crate) zero: U32,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawSummed {
-    record: RawRecord,
-    sum: U64,
+pub(crate) struct RawSummed {
+    pub(crate) record: RawRecord,
+    pub(crate) sum: U64,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawCounters {
-    epoch: U32,
-    next_map: U32,
-    next_entity: U32,
-    zero: U32,
-    slots: U64,
+pub(crate) struct RawCounters {
+    pub(crate) epoch: U32,
+    pub(crate) next_map: U32,
+    pub(crate) next_entity: U32,
+    pub(crate) zero: U32,
+    pub(crate) slots: U64,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawRename {
-    id: U32,
-    zero: U32,
-    name: Name,
+pub(crate) struct RawRename {
+    pub(crate) id: U32,
+    pub(crate) zero: U32,
+    pub(crate) name: Name,
 }
 
 const _: () = assert!(size_of::<RawHead>() == HEAD);
