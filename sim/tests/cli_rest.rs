@@ -125,7 +125,7 @@ fn a_refusal_names_every_blocker_and_changes_nothing() {
     place.refused(&["remove", "prod"], &["`prod@a`"]);
     place.refused(&["remove", "dev1"], &["`destroy` ends it"]);
     place.refused(&["clone", "prod@a", "dev1"], &["the name is taken by `dev1`"]);
-    place.refused(&["snapshot", "prod@b", "nope@b"], &["`nope`"]);
+    place.refused(&["snapshot", "prod@b", "nope@b"], &["no volume for `nope@b`"]);
     place.refused(&["rename", "dev1", "dev2"], &["taken by `dev2`"]);
     place.refused(&["write", "prod@a", "-i", "in"], &["in"]);
     place.ok(&["hold", "prod@a"]);
@@ -281,7 +281,7 @@ fn a_pool_in_use_names_its_holder() {
         .unwrap();
     let mut line = [0; 7];
     std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
-    place.refused(&["list"], &["save.img is in use by process", "flock -x 3"]);
+    place.refused(&["list"], &["save.img is in use by process", "sleep 60"]);
     place.refused(&["check", "save.img"], &["is in use by process"]);
     holder.kill().unwrap();
     holder.wait().unwrap();

@@ -14,7 +14,7 @@ use rwsnap_core::Core;
 use crate::platform::Host;
 
 use super::engine::{Engine, NotOpened, Opened, Production};
-use super::offline::COPY_UNITS;
+use super::offline::copy_units;
 
 /// Pages of the cache of metadata: 16 MiB.
 const CACHE_PAGES: u32 = 4096;
@@ -43,7 +43,7 @@ pub fn begin(
         cache_pages: CACHE_PAGES,
         delta_records: DELTA_RECORDS.max(stored).max(delta),
         requests: REQUESTS,
-        copy_units: COPY_UNITS,
+        copy_units: copy_units(superblock.chunk.get()),
     };
     let core = Core::open(Host, &limits, save, superblock).map_err(not_opened)?;
     Ok(Box::new(core))

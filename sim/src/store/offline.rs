@@ -26,8 +26,12 @@ use self::steps::{size, Devices, Piece};
 use super::engine::{Engine, NotOpened, Opened, Production};
 use super::{fingerprint, StoreError, Volume};
 
-/// Copy units that the core is given.
-pub const COPY_UNITS: u32 = 256;
+/// Copy units that the core is given: enough for a batch of a merge, and a few at any chunk.
+#[must_use]
+pub fn copy_units(chunk: u32) -> u32 {
+    ((16 << 20) / chunk.max(1)).max(512)
+}
+
 /// How long to wait before the clock is shown to a core that has nothing to do.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -104,7 +108,7 @@ impl Offline {
         begin: &mut Begin<'_>,
         find: &mut Find<'_>,
     ) -> Result<Self, OfflineError> {
-        let mut devices = Devices::new(save, size(chunk));
+        let mut devices = Devices::new(save, chunk);
         let mut delta = 0;
         loop {
             let core = begin(delta, devices.save()).map_err(why)?;
@@ -327,6 +331,7 @@ impl Offline {
         let mut worked = false;
         while let Some((id, step)) = self.core.poll() {
             worked = true;
+            tracing::trace!(?id, ?step, "step");
             self.carry_out(id, step);
         }
         worked

@@ -8,7 +8,7 @@ use rwsnap_core::api::{Device, Seg};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 
-use super::COPY_UNITS;
+use super::copy_units;
 use crate::store::{StoreError, Volume};
 
 /// A piece of a step's memory, as `Seg` but owned.
@@ -64,9 +64,10 @@ type Found = (Vec<u8>, Vec<u64>);
 
 impl Devices {
     /// With the save volume alone, and copy units of this size.
-    pub(super) fn new(save: Volume, chunk: usize) -> Self {
+    pub(super) fn new(save: Volume, chunk: u32) -> Self {
         let volumes = BTreeMap::from([(Dev::SAVE.0, save)]);
-        Self { volumes, units: vec![0; chunk * size(COPY_UNITS)], chunk, client: Vec::new() }
+        let units = vec![0; size(chunk) * size(copy_units(chunk))];
+        Self { volumes, units, chunk: size(chunk), client: Vec::new() }
     }
 
     /// The save volume, as the core wants it.
