@@ -11,13 +11,18 @@
 pub mod api;
 pub mod catalog;
 pub mod control;
+pub mod engine;
 pub mod fast;
 pub mod fault;
 pub mod format;
+mod lifecycle;
 pub mod log;
 pub mod map;
 pub mod mutants;
 pub mod platform;
+pub mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod units;
+
+pub use engine::Core;

@@ -119,7 +119,7 @@ pub const fn low_bits(n: u32) -> u64 {
     if n >= 64 {
         u64::MAX
     } else {
-        (1u64 << n).wrapping_sub(1)
+        1u64.wrapping_shl(n).wrapping_sub(1)
     }
 }
 
@@ -129,7 +129,7 @@ pub const fn bit_range(first: u32, n: u32) -> u64 {
     if first >= 64 {
         0
     } else {
-        low_bits(n) << first
+        low_bits(n).wrapping_shl(first)
     }
 }
 
@@ -183,29 +183,30 @@ impl Geometry {
     /// Bytes in a chunk.
     #[must_use]
     pub const fn chunk_bytes(self) -> u32 {
-        1 << self.shift
+        1u32.wrapping_shl(self.shift)
     }
 
     /// Bytes in a word of chunks.
     #[must_use]
     pub const fn word_bytes(self) -> u64 {
-        64 << self.shift
+        64u64.wrapping_shl(self.shift)
     }
 
     /// The chunk that the byte `at` of a volume lies in.
     #[must_use]
     pub const fn chunk_of(self, at: u64) -> Chunk {
-        Chunk(at >> self.shift)
+        Chunk(at.wrapping_shr(self.shift))
     }
 
     /// The word that the byte `at` of a volume lies in.
     #[must_use]
     pub const fn word_of(self, at: u64) -> Word {
-        Word(at >> (self.shift + 6))
+        Word(at.wrapping_shr(self.shift.wrapping_add(6)))
     }
 
     /// Where in its word the byte `at` lies.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a word has at most 22 bits of bytes")]
     pub const fn in_word(self, at: u64) -> u32 {
         (at & (self.word_bytes().wrapping_sub(1))) as u32
     }
@@ -213,10 +214,10 @@ impl Geometry {
     /// The byte that a chunk begins at, saturating.
     #[must_use]
     pub const fn byte_of(self, chunk: Chunk) -> u64 {
-        if chunk.0 > (u64::MAX >> self.shift) {
+        if chunk.0 > u64::MAX.wrapping_shr(self.shift) {
             u64::MAX
         } else {
-            chunk.0 << self.shift
+            chunk.0.wrapping_shl(self.shift)
         }
     }
 
@@ -229,7 +230,7 @@ impl Geometry {
     /// How many chunks it takes to hold `bytes`; the last may be short.
     #[must_use]
     pub const fn chunks_for(self, bytes: u64) -> u64 {
-        let whole = bytes >> self.shift;
+        let whole = bytes.wrapping_shr(self.shift);
         if bytes & (self.chunk_bytes() as u64).wrapping_sub(1) == 0 {
             whole
         } else {
@@ -243,16 +244,17 @@ impl Geometry {
         if len == 0 {
             return 0;
         }
-        let first = at >> self.shift;
-        let last = at.saturating_add(len).saturating_sub(1) >> self.shift;
+        let first = at.wrapping_shr(self.shift);
+        let last = at.saturating_add(len).saturating_sub(1).wrapping_shr(self.shift);
         bit_range(first, last.saturating_sub(first).saturating_add(1))
     }
 
     /// The chunks of a word that the bytes `at..at + len` of the word cover whole.
     #[must_use]
     pub const fn mask_whole(self, at: u32, len: u32) -> u64 {
-        let first = at.saturating_add(self.chunk_bytes()).saturating_sub(1) >> self.shift;
-        let end = at.saturating_add(len) >> self.shift;
+        let first =
+            at.saturating_add(self.chunk_bytes()).saturating_sub(1).wrapping_shr(self.shift);
+        let end = at.saturating_add(len).wrapping_shr(self.shift);
         bit_range(first, end.saturating_sub(first))
     }
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 
-//! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the storm.
+//! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the
+//! storm.
 
+pub mod check;
 pub mod cli;
 pub mod nbd;
 pub mod platform;
 pub mod server;
 pub mod store;
 pub mod uring;
+pub mod storm;

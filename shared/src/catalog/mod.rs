@@ -2,9 +2,9 @@
 
 //! The catalogue: all volumes, snapshots and sweeps of the pool, in memory.
 //!
-//! [`Catalog::put`], [`Catalog::remove`] and [`Catalog::rename`] are exactly what the log's entries do, so that
-//! recovery and the commands take one way. Entities stand in a table; sorted arrays of links lead
-//! to them by id, name, (map, epoch), base, owner and map. Memory is taken by
+//! [`Catalog::put`], [`Catalog::remove`] and [`Catalog::rename`] are exactly what the log's entries
+//! do, so that recovery and the commands take one way. Entities stand in a table; sorted arrays of
+//! links lead to them by id, name, (map, epoch), base, owner and map. Memory is taken by
 //! [`Catalog::reserve`] alone.
 //!
 //! A checkpoint contains the catalogue as of its log position: [`Catalog::freeze`] copies it when
@@ -66,15 +66,19 @@ fn name_hash(name: &[u8]) -> [u32; 2] {
     [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }
 
-/// The full name of a snapshot.
-fn joined(volume: &Name, snapshot: &[u8]) -> Option<Name> {
-    let mut text = Name::default();
-    let at = volume.bytes().len();
-    copy(&mut text.0, 0, volume.bytes());
-    copy(&mut text.0, at, b"@");
-    copy(&mut text.0, at.saturating_add(1), snapshot);
-    let len = at.saturating_add(1).saturating_add(snapshot.len());
-    Name::new(text.0.get(..len)?)
+/// Puts another volume into a full name. What does not fit is cut; valid parts fit.
+fn rename_volume(name: &mut Name, volume: &[u8]) {
+    let old = *name;
+    *name = Name::default();
+    copy(&mut name.0, 0, volume);
+    if let Some(snapshot) = old.split().1 {
+        let at = volume.len();
+        copy(&mut name.0, at, b"@");
+        copy(&mut name.0, at.saturating_add(1), snapshot);
+    }
+    if let Some(last) = name.0.last_mut() {
+        *last = 0;
+    }
 }
 
 /// The keys that an entity has in each index.
@@ -228,18 +232,17 @@ impl<P: Platform> Catalog<P> {
         loop {
             let next = self.index(OWNERS).and_then(|owners| owners.from(after).first().copied());
             let Some(link) = next.filter(|link| link.key[0] == id.0) else { return Ok(true) };
-            let old = self.at(link.place).ok_or(bug!())?.name;
-            let part = old.split().1.unwrap_or(&[]);
-            self.rename_at(link.place, &joined(name, part).ok_or(Fault::Corrupt)?)?;
+            self.rename_at(link.place, name)?;
             let [owner, epoch, snapshot] = link.key;
-            after = [owner, epoch, snapshot.saturating_add(1)];
+            let Some(next) = snapshot.checked_add(1) else { return Err(bug!()) };
+            after = [owner, epoch, next];
         }
     }
 
-    /// Changes one name, and the links with it.
-    fn rename_at(&mut self, place: u32, name: &Name) -> Result<(), Fault> {
+    /// Changes the volume in one name, and the links with it.
+    fn rename_at(&mut self, place: u32, volume: &Name) -> Result<(), Fault> {
         self.unlink(place)?;
-        self.at_mut(place).ok_or(bug!())?.name = *name;
+        rename_volume(&mut self.at_mut(place).ok_or(bug!())?.name, volume.bytes());
         self.changed = true;
         self.link(place)
     }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
+//! The catalogue beside a naive model.
+
 use std::collections::BTreeMap;
 
 use super::*;

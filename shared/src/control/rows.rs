@@ -8,7 +8,9 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::Name;
 
 macro_rules! row {
-    ($(#[$doc:meta])* $name:ident, $bytes:literal { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal {
+        $($(#[$fdoc:meta])* $field:ident: $ty:ty,)*
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug)]
         #[repr(C)]
@@ -127,7 +129,8 @@ pub const PLACE_ZERO: u32 = 3;
 /// `RunRow::place`: lost.
 pub const PLACE_LOST: u32 = 4;
 
-/// `RunRow::flags`: the volume's own bit is set: new data of a clone, copied old data of production.
+/// `RunRow::flags`: the volume's own bit is set: new data of a clone, copied old data of
+/// production.
 pub const RUN_BIT: u32 = 1;
 /// `RunRow::flags`: what is read comes from the base (clones).
 pub const RUN_BASE: u32 = 2;
@@ -140,13 +143,16 @@ pub const RUN_UNSETTLED: u32 = 16;
 
 row!(
     /// A run of consecutive chunks that are alike.
-    RunRow, 40 {
+    RunRow, 48 {
         /// First chunk.
         chunk: U64,
         /// How many.
         count: U64,
         /// First slot, or first byte in place.
         at: U64,
+        /// Production: the first slot of the old data that the newest snapshot reads; `u64::MAX` for
+        /// none.
+        old: U64,
         /// `PLACE_*`.
         place: U32,
         /// `RUN_*`.

@@ -42,8 +42,8 @@ numbered!(
         /// Refreshes the clone `name` to the snapshot `other`, or to a new one of its base's volume
         /// if `other` is empty; the one item, if there, names a clone that keeps the former state.
         Refresh = 7,
-        /// Restores the production `name` from the clone or snapshot `other`; `value` is the rate in
-        /// bytes a second, `u64::MAX` for none set.
+        /// Restores the production `name` from the clone or snapshot `other`; `value` is the rate
+        /// in bytes a second, `u64::MAX` for none set.
         Restore = 8,
         /// How the restore of `name` stands: one `RestoreRow`, none if there is none.
         RestoreStatus = 9,

@@ -101,7 +101,7 @@ impl<P: Platform> Core<P> {
             Stage::LookupBase => self.base_lookup(t),
             Stage::Fill if self.tasks.at(t).lock != NONE => self.read_old(t),
             Stage::Fill => self.base_filled(t),
-            Stage::Commit if self.tasks.at(t).lock != NONE => self.old_read(t),
+            Stage::Commit if self.tasks.at(t).lock != NONE => self.queue_copy(t),
             Stage::Commit => self.finish_task(t),
             Stage::Gate => self.pass_gate(t),
             Stage::Durable => self.write_in_place(t),
@@ -128,28 +128,12 @@ impl<P: Platform> Core<P> {
         self.begin_copy(t);
     }
 
-    /// The reads of old data are complete: chunks that could not be read are noted as lost.
-    fn old_read(&mut self, t: u32) {
-        self.queue_copy(t);
-        self.commit.wanted = true;
-    }
-
     /// Discards or zeroes redirected chunks: whole ones become zeros in the map, parts are written.
     pub(crate) fn begin_zero(&mut self, t: u32, redirect: u64, own: u64) {
         let whole = redirect & self.covered(t);
         let task = self.tasks.at_mut(t);
-        let zero_already = task.placed(redirect, |w| w == What::Zero)
-            & task.places.iter().zip(0u32..).fold(0, |sum, (place, b)| {
-                sum | if place.level == 0 { bit(b) } else { 0 }
-            });
-        let in_place = task.in_place;
-        task.zero = whole & !(zero_already & !self.vols.at(self.views.at(task.view).vol).is_production());
-        task.need = match task.op {
-            Op::Discard => 0,
-            _ => redirect & !whole & !own,
-        };
-        task.skip = whole & !task.zero;
-        task.in_place = in_place;
+        task.zero = whole;
+        task.need = if task.op == Op::Discard { 0 } else { redirect & !whole & !own };
         self.fill_parts(t);
     }
 
@@ -242,7 +226,6 @@ impl<P: Platform> Core<P> {
         task.need = 0;
         task.fresh_need = 0;
         task.zero = 0;
-        task.skip = 0;
         task.part = 0;
         task.in_place = 0;
         self.ready(t);
@@ -317,6 +300,8 @@ impl<P: Platform> Core<P> {
 
     /// Its volume has one write less under way.
     pub(crate) fn uncount_write(&mut self, t: u32) {
+        let reserved = core::mem::take(&mut self.tasks.at_mut(t).reserved);
+        self.fresh_reserved = self.fresh_reserved.saturating_sub(reserved);
         if core::mem::replace(&mut self.tasks.at_mut(t).counted, false) {
             let vol = self.vol_of(t);
             let vol = self.vols.at_mut(vol);

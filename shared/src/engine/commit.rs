@@ -10,10 +10,11 @@
 use crate::api::Step;
 use crate::engine::slab::{Queue, NONE};
 use crate::engine::step::{Owner, Piece, SEGS};
-use crate::engine::Core;
+use crate::engine::{Core, Job};
 use crate::fault::Fault;
 use crate::format::log::Fold;
 use crate::format::record::{Kind, Record};
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, LogPos, Slot, PAGE_BYTES};
 
@@ -74,6 +75,9 @@ impl<P: Platform> Core<P> {
         self.commit.upto = self.log.head();
         self.write_log();
         self.commit.phase = Phase::Writing;
+        if self.mutant(Mutant::FlushBeforeWrites) {
+            return self.batch_written();
+        }
         if self.commit.io == 0 {
             self.batch_written();
         }
@@ -87,13 +91,21 @@ impl<P: Platform> Core<P> {
         while self.commit.copies.head != NONE && budget > 0 {
             let t = self.commit.copies.head;
             let task = self.tasks.at(t);
+            if task.job == Job::Client && task.epoch != self.vols.at(self.vol_of(t)).newest {
+                // A snapshot came or went: whether the copy is needed has to be looked up again.
+                let _ = self.tasks.pop(&mut self.commit.copies);
+                self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
+                self.tasks.at_mut(t).queued = false;
+                self.begin_again(t);
+                continue;
+            }
             let chunks = (task.need & !task.lost).count_ones();
             let total = self.commit.copy_count.saturating_mul(chunks.max(1));
             if !self.log_has_room(chunks.saturating_add(4)) {
                 self.want_checkpoint();
                 break;
             }
-            if u64::from(chunks) > self.slots.free_for_copies() {
+            if u64::from(chunks) > self.slots.available_to(0) {
                 self.save_full();
                 break;
             }
@@ -109,7 +121,7 @@ impl<P: Platform> Core<P> {
         }
         self.write_slots(&mut gather);
         if run.1 != 0 {
-            self.slots.release(run.0, run.1);
+            self.release_slots(run.0, run.1);
         }
         self.commit.wanted |= self.commit.copies.head != NONE && self.space_state_ok();
     }
@@ -135,7 +147,7 @@ impl<P: Platform> Core<P> {
                 if lost & bit(b) == 0 {
                     if run.1 == 0 {
                         let left = (need & !lost).count_ones();
-                        *run = self.slots.alloc_run(want.max(left)).ok_or(crate::bug!())?;
+                        *run = self.take_slots(want.max(left)).ok_or(crate::bug!())?;
                     }
                     let slot = run.0;
                     *run = (slot.next(), run.1.saturating_sub(1));
@@ -256,7 +268,7 @@ impl<P: Platform> Core<P> {
             return;
         }
         self.commit.phase = Phase::Flushing;
-        if self.save.volatile {
+        if self.save.volatile && !self.mutant(Mutant::WriteBeforeFlush) {
             let step = Step::Flush { dev: Dev::SAVE };
             self.open_step(Owner::CommitFlush, step, [Piece::None; SEGS], 0);
         } else {

@@ -14,8 +14,12 @@ use crate::engine::view::{Dir, Level};
 use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;
 use crate::fault::Fault;
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit_range, runs, Dev, Epoch};
+
+/// Tag of a read of old data: what it cannot read is lost for the snapshots alone.
+pub(crate) const OLD: u64 = 1 << 63;
 
 impl<P: Platform> Core<P> {
     /// Begins a write, discard or zero of production that goes in place.
@@ -142,7 +146,7 @@ impl<P: Platform> Core<P> {
                 *piece = Piece::Chain(unit, len, last);
             }
             let step = Step::Read { dev, at, len: bytes };
-            let tag = (u64::from(unit) << 32) | u64::from(len << 8) | u64::from(first);
+            let tag = OLD | u64::from(len << 8) | u64::from(first);
             self.open_step(Owner::Task(t), step, pieces, tag);
             unit = self.units.nth(unit, len);
         }
@@ -151,10 +155,17 @@ impl<P: Platform> Core<P> {
 
     /// The old data is there: into the commit pipeline.
     pub(crate) fn queue_copy(&mut self, t: u32) {
+        if self.mutant(Mutant::BitBeforeRecord) {
+            let task = self.tasks.at(t);
+            if let Some(fast) = &self.vols.at(self.vol_of(t)).fast {
+                fast.mark_copied(task.word, task.need, task.epoch);
+            }
+        }
         self.tasks.at_mut(t).stage = Stage::Gate;
         self.tasks.push(&mut self.commit.copies, t);
         self.tasks.at_mut(t).queued = true;
         self.commit.copy_count = self.commit.copy_count.saturating_add(1);
+        self.commit.wanted = true;
     }
 
     /// The records are durable. Readers in place of the chunks must be gone before the bits say that
@@ -165,7 +176,7 @@ impl<P: Platform> Core<P> {
         let (word, need, epoch) = (task.word, task.need, task.epoch);
         let map = self.vols.at(vol).map;
         self.free_units(t);
-        if self.claims.shared(map, word, need) && !self.mutant(crate::mutants::Mutant::NoGate) {
+        if self.claims.shared(map, word, need) && !self.mutant(Mutant::NoGate) {
             return self.wait_for_claim(t, map, word);
         }
         if let Some(fast) = &self.vols.at(vol).fast {
@@ -179,7 +190,8 @@ impl<P: Platform> Core<P> {
     /// All chunks that the task writes in place are copied, unless a snapshot was taken meanwhile.
     pub(crate) fn write_in_place(&mut self, t: u32) {
         let vol = self.vol_of(t);
-        if self.vols.at(vol).hold || self.vols.at(vol).newest != self.tasks.at(t).epoch {
+        let stale = self.vols.at(vol).newest != self.tasks.at(t).epoch;
+        if self.vols.at(vol).hold || (stale && !self.mutant(Mutant::StaleEpoch)) {
             return self.begin_again(t);
         }
         self.write_all(t);

@@ -12,6 +12,7 @@ use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::task::Stage;
 use crate::engine::Core;
 use crate::fault::Fault;
+use crate::format::record::Key;
 use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::Dev;
@@ -114,16 +115,12 @@ impl<P: Platform> Core<P> {
     /// Moves pending records into the log as long as it has room, then lets the round's tasks wait
     /// for it.
     fn log_pending(&mut self) {
-        while let Some(record) = self.layers.pending.first() {
-            if !self.log_has_room(4) {
-                return self.want_checkpoint();
-            }
-            let moved = self
-                .log_record(&record, None)
-                .and_then(|()| self.layers.active.put(record))
-                .and_then(|()| self.layers.pending.remove(record.group(), record.mask));
-            if let Err(fault) = moved {
-                return self.fence(fault);
+        loop {
+            match self.log_one_pending() {
+                Ok(true) => {}
+                Ok(false) if self.layers.pending.is_empty() => break,
+                Ok(false) => return self.want_checkpoint(),
+                Err(fault) => return self.fence(fault),
             }
         }
         self.layers.pending.clear();
@@ -136,6 +133,17 @@ impl<P: Platform> Core<P> {
         if pos > self.commit.durable {
             self.commit.wanted = true;
         }
+    }
+
+    /// Moves one record; false if there is none, or no room for it.
+    fn log_one_pending(&mut self) -> Result<bool, Fault> {
+        let Some(record) = self.layers.pending.next_from(Key(0))? else { return Ok(false) };
+        if !self.log_has_room(4) {
+            return Ok(false);
+        }
+        self.put_logged(&record, None)?;
+        self.layers.pending.remove(record.group(), record.mask)?;
+        Ok(true)
     }
 
     /// Lets a task wait for a position, or run if it is durable.

@@ -4,9 +4,10 @@
 
 use crate::engine::Core;
 use crate::fault::Fault;
-use crate::format::log::{Counters, Entry, ENTRY_MAX};
+use crate::format::log::{Entry, ENTRY_MAX};
 use crate::format::record::{Kind, Record};
 use crate::log::{Full, Room};
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{EntityId, Epoch, LogPos, MapId};
 
@@ -39,6 +40,9 @@ impl<P: Platform> Core<P> {
     pub(crate) fn put_active(&mut self, record: &Record) -> Result<(), Fault> {
         self.layers.active.put(*record)?;
         self.versions.bump(record.word);
+        if record.kind == Kind::Free && self.mutant(Mutant::ReuseAtOnce) {
+            self.slots.reclaim(record);
+        }
         if record.kind == Kind::Copied {
             self.count_copied(record.map, record.epoch, u64::from(record.slots()));
         }

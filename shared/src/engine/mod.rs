@@ -11,7 +11,7 @@
 //! A request's way: `client.rs` takes it; reads go through `read.rs`, writes of production through
 //! `cow.rs`, writes of clones and of unsettled chunks through `redirect.rs`.
 
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod claims;
 mod client;
 mod commit;
@@ -37,21 +37,22 @@ pub use views::Attached;
 use crate::api::{Device, Done, Limits, Seg, Step, StepId};
 use crate::catalog::Catalog;
 use crate::fault::Fault;
+use crate::format::log::Counters;
 use crate::format::superblock::Superblock;
 use crate::log::Writer;
 use crate::map::{Group, Layers};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::slots::{Meta, Slots};
-use crate::units::{Geometry, Slot, Word};
+use crate::units::{Geometry, LogPos, PageNo, Slot, Word};
 pub(crate) use claims::Claims;
 pub(crate) use commit::Commit;
 pub(crate) use flush::Flush;
 pub(crate) use slab::{Queue, Slab, NONE};
 pub(crate) use step::{Owner, Piece, Steps, SEGS};
-pub(crate) use task::{Job, Stage, Task, What};
+pub(crate) use task::{Job, Place, Stage, Task, What, UNSET};
 pub(crate) use units::CopyUnits;
-pub(crate) use view::{View, Volume};
+pub(crate) use view::{Dir, Level, View, Volume, LEVELS};
 pub(crate) use walk::{Levels, Stop};
 
 /// For each of some hashes of words, how often a record of such a word changed.
@@ -64,6 +65,12 @@ impl<P: Platform> Versions<P> {
 
     pub(crate) fn of(&self, word: Word) -> u64 {
         self.0.get(Self::index(word)).copied().unwrap_or(0)
+    }
+
+    fn bump_all(&mut self) {
+        for n in self.0.iter_mut() {
+            *n = n.wrapping_add(1);
+        }
     }
 
     pub(crate) fn bump(&mut self, word: Word) {
@@ -121,9 +128,10 @@ pub struct Core<P: Platform> {
     pub(crate) flush: Flush,
     pub(crate) checkpoint: checkpoint::Checkpoint<P>,
     pub(crate) opening: open::Opening<P>,
-    pub(crate) space: space::Space,
+    pub(crate) space: space::Space<P>,
     pub(crate) lifecycle: crate::lifecycle::Lifecycle<P>,
 
+    pub(crate) counters: Counters,
     /// Tasks with I/O on slots under way, in each phase (I-12).
     pub(crate) slot_io: [u32; 2],
     pub(crate) slot_phase: bool,
@@ -134,6 +142,7 @@ pub struct Core<P: Platform> {
     pub(crate) now_ns: u64,
     pub(crate) busy: bool,
     pub(crate) started: bool,
+    pub(crate) closed: Option<Result<(), Fault>>,
     pub(crate) closing: bool,
     pub(crate) fenced: Option<Fault>,
     pub(crate) stats: Stats,
@@ -154,7 +163,8 @@ impl<P: Platform> Core<P> {
 
     /// Runs tasks and machines until none of them can go on.
     fn work(&mut self) {
-        loop {
+        // The machines may make work for each other, and for tasks: go round until nobody does.
+        for _ in 0..64 {
             self.run_drains();
             while let Some(t) = self.tasks.pop(&mut self.run) {
                 self.tasks.at_mut(t).queued = false;
@@ -163,11 +173,13 @@ impl<P: Platform> Core<P> {
                     return;
                 }
             }
-            self.run_rounds();
-            self.run_commit();
-            self.run_checkpoint();
             self.run_lifecycle();
-            if self.run.is_empty() {
+            self.look_at_given_up();
+            self.run_close();
+            self.run_rounds();
+            self.run_checkpoint();
+            self.run_commit();
+            if self.run.is_empty() && !self.may_go_on() {
                 break;
             }
         }
@@ -175,6 +187,13 @@ impl<P: Platform> Core<P> {
         if strays != 0 {
             self.fence(crate::bug!());
         }
+    }
+
+    /// Whether a machine that could not go on before can now.
+    fn may_go_on(&self) -> bool {
+        let commit = self.commit.wanted && self.commit.phase == commit::Phase::Idle;
+        let round = self.flush.wanted && self.flush.round == flush::Round::Idle;
+        self.fenced.is_none() && (commit || round || self.checkpoint.can_go_on(&self.commit))
     }
 
     fn run_task(&mut self, t: u32) {
@@ -223,10 +242,12 @@ impl<P: Platform> Core<P> {
         match open.owner {
             Owner::Task(t) => self.task_step_done(t, &open, done),
             Owner::Commit => self.commit_written(result),
+            Owner::Log => self.log_written(open.tag, result),
+            Owner::MergeFlush => self.merge_flushed(result),
             Owner::CommitFlush => self.commit_flushed(self.believed(result)),
             Owner::Settle => self.data_flushed(self.believed(result)),
-            Owner::Page(frame) => self.page_read(frame, result, done.bytes),
-            Owner::Checkpoint => self.checkpoint_step_done(result, done.bytes),
+            Owner::Page(page) => self.page_read(PageNo(page), result, done.bytes),
+            Owner::Checkpoint => self.checkpoint_step_done(result),
             Owner::Open(tag) => self.open_step_done(tag, &open, done),
             Owner::Grow => self.grown(result),
             Owner::Nobody => {}
@@ -258,9 +279,7 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at_mut(t);
         task.io = task.io.saturating_sub(1);
         if let Err(fault) = done.result {
-            let copy = matches!(open.step, Step::Read { .. })
-                && matches!(open.pieces.first(), Some(Piece::Chain(..)));
-            if copy {
+            if open.tag & cow::OLD != 0 {
                 // Old data that cannot be read is lost for the snapshots, not for production.
                 let first = u32::try_from(open.tag & 0xFF).unwrap_or(0);
                 let len = u32::try_from(open.tag >> 8 & 0xFF).unwrap_or(0);
@@ -277,9 +296,6 @@ impl<P: Platform> Core<P> {
     /// Names the memory that an open step moves, piece by piece, in the order of the device.
     pub fn segs(&self, id: StepId, f: &mut dyn FnMut(Seg<'_>)) {
         let Some(open) = self.steps.get(id) else { return };
-        if let Step::Clear { .. } = open.step {
-            // A clear has its one client piece below.
-        }
         for piece in &open.pieces {
             self.seg(*piece, f);
         }
@@ -303,7 +319,7 @@ impl<P: Platform> Core<P> {
             }
             Piece::Log(pos, n) => {
                 for i in 0..u64::from(n) {
-                    f(Seg::Bytes(self.log.block(crate::units::LogPos(pos.saturating_add(i)))));
+                    f(Seg::Bytes(self.log.bytes(LogPos(pos.saturating_add(i)))));
                 }
             }
             Piece::Pages(first, n) => {

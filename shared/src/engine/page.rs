@@ -13,10 +13,14 @@ use crate::engine::Core;
 use crate::fault::Fault;
 use crate::map::Load;
 use crate::platform::Platform;
-use crate::units::{Dev, MapId, PageNo, Word, PAGE_BYTES};
+use crate::units::{Dev, MapId, PageNo, Word};
 
 /// Levels that a tree may have, at most.
 const PATH: u32 = 4;
+
+fn bucket(page: PageNo) -> usize {
+    usize::try_from(page.0 & 63).unwrap_or(0)
+}
 
 impl<P: Platform> Core<P> {
     /// The task misses a page: it waits for its load, or for its turn to load one.
@@ -30,14 +34,20 @@ impl<P: Platform> Core<P> {
             self.tasks.at_mut(t).walker = true;
         }
         match self.load_page(page) {
-            Ok(Some(frame)) => {
-                self.tasks.at_mut(t).queued = true;
-                if let Some(queue) = usize::try_from(frame).ok().and_then(|f| self.page_waiters.get_mut(f)) {
+            Ok(Load::Begin | Load::Shared) => {
+                let task = self.tasks.at_mut(t);
+                task.queued = true;
+                task.page = page;
+                if let Some(queue) = self.page_waiters.get_mut(bucket(page)) {
                     self.tasks.push(queue, t);
                 }
                 Stop::Waits
             }
-            Ok(None) => {
+            Ok(Load::Ready) => {
+                self.ready(t);
+                Stop::Waits
+            }
+            Ok(Load::Full) => {
                 self.queue_in(t, |core| &mut core.walker_waiters);
                 Stop::Waits
             }
@@ -46,55 +56,54 @@ impl<P: Platform> Core<P> {
     }
 
     fn walkers_max(&self) -> u32 {
+        if self.cache_pages < 16 && self.checkpoint.reads_tree() {
+            // A tiny cache has room for the checkpoint's path alone.
+            return 0;
+        }
         (self.cache_pages / PATH).max(1)
     }
 
-    /// Begins to load a page unless it is being loaded; the frame, or `None` if there is none free.
-    pub(crate) fn load_page(&mut self, page: PageNo) -> Result<Option<u32>, Fault> {
+    /// Begins to load a page unless it is being loaded.
+    pub(crate) fn load_page(&mut self, page: PageNo) -> Result<Load, Fault> {
         if self.steps.room() == 0 {
-            return Ok(None);
+            return Ok(Load::Full);
         }
-        match self.layers.cache.start(page) {
-            Load::Loading(frame) => Ok(Some(frame)),
-            Load::Begin(frame) => {
-                let at = self.page_byte(page).ok_or(Fault::Corrupt)?;
-                let len = 4096;
-                let mut pieces = [Piece::None; SEGS];
-                if let Some(piece) = pieces.first_mut() {
-                    *piece = Piece::Meta(len);
-                }
-                let step = Step::Read { dev: Dev::SAVE, at, len };
-                self.open_step(Owner::Page(frame), step, pieces, page.0);
-                Ok(Some(frame))
-            }
-            Load::Full => Ok(None),
+        let load = self.layers.cache.start(page);
+        if load == Load::Begin {
+            let at = self.superblock.page_byte(page).ok_or(Fault::Corrupt)?;
+            let pieces = [Piece::Meta(4096), Piece::None, Piece::None, Piece::None];
+            let step = Step::Read { dev: Dev::SAVE, at, len: 4096 };
+            self.open_step(Owner::Page(page.0), step, pieces, page.0);
         }
+        Ok(load)
     }
 
     /// A page has been read.
-    pub(crate) fn page_read(&mut self, frame: u32, result: Result<(), Fault>, bytes: &[u8]) {
-        let result = result.and_then(|()| self.layers.cache.fill(&self.platform, frame, bytes));
-        if result.is_err() {
-            self.layers.cache.fail(frame);
-        }
-        let Some(queue) = usize::try_from(frame).ok().and_then(|f| self.page_waiters.get_mut(f))
-        else {
-            return;
+    pub(crate) fn page_read(&mut self, page: PageNo, result: Result<(), Fault>, bytes: &[u8]) {
+        let result = match result {
+            Ok(()) => self.layers.cache.fill(&self.platform, page, bytes),
+            Err(fault) => {
+                self.layers.cache.fail(page);
+                Err(fault)
+            }
         };
+        let Some(queue) = self.page_waiters.get_mut(bucket(page)) else { return };
         let mut waiters = core::mem::take(queue);
         while let Some(t) = self.tasks.pop(&mut waiters) {
             self.tasks.at_mut(t).queued = false;
             if let Err(fault) = result {
-                self.tasks.at_mut(t).fail(fault);
+                if self.tasks.at(t).page == page {
+                    self.tasks.at_mut(t).fail(fault);
+                }
             }
             self.ready(t);
         }
-        if let Err(fault) = result {
-            if self.checkpoint.waits_for == Some(frame) {
+        if self.checkpoint.waits_for == Some(page) {
+            self.checkpoint.waits_for = None;
+            if let Err(fault) = result {
                 self.fence(fault);
             }
         }
-        self.checkpoint.waits_for = None;
         self.wake_walkers();
     }
 
@@ -106,14 +115,9 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    fn wake_walkers(&mut self) {
+    pub(crate) fn wake_walkers(&mut self) {
         let mut waiters = core::mem::take(&mut self.walker_waiters);
         self.wake_all(&mut waiters);
-    }
-
-    /// Where a page lies on the save volume.
-    pub(crate) fn page_byte(&self, page: PageNo) -> Option<u64> {
-        self.superblock.page_byte(page).filter(|at| at % PAGE_BYTES == 0)
     }
 
     /// Puts a task into one of the engine's queues of waiters.

@@ -17,6 +17,7 @@ use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::record::{Kind, Record};
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, Epoch, Slot};
 
@@ -77,13 +78,13 @@ impl<P: Platform> Core<P> {
         if part == 0 {
             return self.redirect_filled(t);
         }
-        self.tasks.at_mut(t).lost = part;
+        self.tasks.at_mut(t).part = part;
         self.tasks.at_mut(t).stage = Stage::LookupBase;
         self.base_lookup(t);
     }
 
     /// The chunks that the request covers whole, or up to the volume's end.
-    fn covered(&self, t: u32) -> u64 {
+    pub(crate) fn covered(&self, t: u32) -> u64 {
         let task = self.tasks.at(t);
         let size = self.views.at(task.view).size;
         let start = self.geometry.byte_of(task.word.chunk(0));
@@ -175,7 +176,8 @@ impl<P: Platform> Core<P> {
         if task.in_place != 0 {
             return self.begin_copy(t);
         }
-        task.epoch = self.vols.at(self.vol_of(t)).newest;
+        let newest = self.vols.at(self.vol_of(t)).newest;
+        self.tasks.at_mut(t).epoch = newest;
         self.write_in_place(t);
     }
 
@@ -188,12 +190,15 @@ impl<P: Platform> Core<P> {
         let need = self.tasks.at(t).fresh_need;
         if need != 0 || self.tasks.at(t).zero != 0 {
             let vol = self.vols.at(self.vol_of(t));
-            let over = vol.quota != 0
-                && vol.used.saturating_add(u64::from(need.count_ones())) > vol.quota;
+            let over =
+                vol.quota != 0 && vol.used.saturating_add(u64::from(need.count_ones())) > vol.quota;
             if over {
                 return self.fail_task(t, Fault::NoSpace);
             }
-            if self.layers.fresh_room() <= self.fresh_reserved.saturating_add(192) {
+            let zero = self.tasks.at(t).zero;
+            let puts = need.count_ones().saturating_add(zero.count_ones().saturating_mul(3));
+            let puts = usize::try_from(puts).unwrap_or(0).saturating_add(1);
+            if self.layers.fresh.room() <= self.fresh_reserved.saturating_add(puts) {
                 self.tasks.at_mut(t).stage = Stage::Durable;
                 self.flush.wanted = true;
                 return self.wait_for_room(t);
@@ -201,7 +206,8 @@ impl<P: Platform> Core<P> {
             if !self.give_slots(t, need) {
                 return;
             }
-            self.fresh_reserved = self.fresh_reserved.saturating_add(192);
+            self.fresh_reserved = self.fresh_reserved.saturating_add(puts);
+            self.tasks.at_mut(t).reserved = puts;
         }
         self.count_slot_io(t);
         let vol = self.vol_of(t);
@@ -232,7 +238,7 @@ impl<P: Platform> Core<P> {
             for at in first..first.saturating_add(len) {
                 if run.1 == 0 {
                     let want = (need & !given).count_ones();
-                    match self.slots.alloc_run(want) {
+                    match self.take_slots(want) {
                         Some(got) => run = got,
                         None => {
                             self.take_back_slots(t, given);
@@ -255,7 +261,7 @@ impl<P: Platform> Core<P> {
         for (first, len) in runs(mask) {
             for at in first..first.saturating_add(len) {
                 let place = self.tasks.at(t).place(at);
-                self.slots.release(place.slot, 1);
+                self.release_slots(place.slot, 1);
             }
         }
     }
@@ -271,7 +277,8 @@ impl<P: Platform> Core<P> {
         let last = first.saturating_add(n).saturating_sub(1);
         let new = |b: u32| task.fresh_need >> b & 1 == 1;
         let lo = if new(first) { run_lo } else { run_lo.max(task.at) };
-        let hi = if new(last) { run_hi } else { run_hi.min(end) };
+        let whole = new(last) && !self.mutant(Mutant::StaleSlot);
+        let hi = if whole { run_hi } else { run_hi.min(end) };
         let (from, to) = (lo.max(task.at), hi.min(end));
         let in_chunk = self.geometry.chunk_bytes().saturating_sub(1);
         let fill = |unit: u32, lo: u32, len: u32| match (len, unit) {
@@ -300,9 +307,6 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at(t);
         let (fault, fresh, zero) = (task.fault, task.fresh_need, task.zero);
         self.uncount_write(t);
-        if fresh != 0 || zero != 0 {
-            self.fresh_reserved = self.fresh_reserved.saturating_sub(192);
-        }
         if let Some(fault) = fault {
             self.take_back_slots(t, fresh);
             return self.fail_task(t, fault);
@@ -348,8 +352,14 @@ impl<P: Platform> Core<P> {
                 next = next.next();
             }
             left &= !piece;
-            let record =
-                Record { map, word, epoch: head.epoch, kind: Kind::New, mask: piece, slot: head.slot };
+            let record = Record {
+                map,
+                word,
+                epoch: head.epoch,
+                kind: Kind::New,
+                mask: piece,
+                slot: head.slot,
+            };
             self.layers.fresh.put(record)?;
             let n = u64::from(record.slots());
             self.count_used(map, i64::try_from(n).unwrap_or(0));
@@ -358,10 +368,5 @@ impl<P: Platform> Core<P> {
             self.versions.bump(word);
         }
         Ok(())
-    }
-
-    /// The epoch under which a volume's redirected writes are recorded.
-    pub(crate) fn write_epoch(&self, t: u32) -> Epoch {
-        self.vols.at(self.vol_of(t)).write_epoch
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Owner {
     Grow,
     /// The checkpoint.
     Checkpoint,
+    /// The flushes before a merge settles.
+    MergeFlush,
     /// Opening the pool.
     Open(u64),
     /// Nobody needs to know.
@@ -137,6 +139,21 @@ impl<P: Platform> Steps<P> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether so many steps can be opened that those who wait for room may try again.
+    pub(crate) fn enough(&self) -> u32 {
+        144
+    }
+
+    /// Whether the queue has room for what one task may say.
+    pub(crate) fn has_out_room(&self) -> bool {
+        usize::try_from(self.count).unwrap_or(usize::MAX).saturating_add(16) < self.out.len()
+    }
+
+    /// Whether new requests had better wait.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.has_out_room()
     }
 
     /// A step that the driver does not complete.

@@ -154,6 +154,8 @@ pub(crate) struct Task {
     pub(crate) fault: Option<Fault>,
     pub(crate) walk: Walk,
     pub(crate) places: [Place; 64],
+    /// The page it waits for.
+    pub(crate) page: crate::units::PageNo,
     /// Counted among those that may load pages.
     pub(crate) walker: bool,
     /// Its exclusive claim.
@@ -171,6 +173,8 @@ pub(crate) struct Task {
     pub(crate) pos: LogPos,
     /// The slot phase it is counted in, if it does I/O on slots.
     pub(crate) slot_phase: Option<bool>,
+    /// Puts into the fresh delta that are reserved for it.
+    pub(crate) reserved: usize,
     /// Counted among its volume's writes under way.
     pub(crate) counted: bool,
     pub(crate) aux: u32,
@@ -198,15 +202,9 @@ impl Task {
             epoch: Epoch(0),
             io: 0,
             fault: None,
-            walk: Walk {
-                begun: false,
-                level: 0,
-                from: Epoch(0),
-                missing: 0,
-                found: 0,
-                version: 0,
-            },
+            walk: Walk { begun: false, level: 0, from: Epoch(0), missing: 0, found: 0, version: 0 },
             places: [UNSET; 64],
+            page: crate::units::PageNo(u64::MAX),
             walker: false,
             lock: NONE,
             lock_new: NONE,
@@ -216,6 +214,7 @@ impl Task {
             unit_count: 0,
             pos: LogPos(0),
             slot_phase: None,
+            reserved: 0,
             counted: false,
             aux: 0,
         }

@@ -92,12 +92,8 @@ impl<P: Platform> Core<P> {
         match entity.kind() {
             Some(Kind::Production) => self.fill_production(at, id),
             Some(Kind::Clone) => {
-                let level = Level {
-                    map: entity.map(),
-                    lo: Epoch(0),
-                    hi: Epoch(u32::MAX),
-                    dir: Dir::Last,
-                };
+                let level =
+                    Level { map: entity.map(), lo: Epoch(0), hi: Epoch(u32::MAX), dir: Dir::Last };
                 let base = entity.base();
                 self.views.at_mut(at).push(level) && self.fill_snapshot(at, base, Epoch(u32::MAX))
             }

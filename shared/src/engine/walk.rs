@@ -40,6 +40,8 @@ pub(crate) enum Levels {
     All,
     /// The first level of the task's view alone.
     Own,
+    /// All but the first.
+    Base,
     /// This one.
     One(Level),
 }
@@ -57,12 +59,13 @@ impl<P: Platform> Core<P> {
                     *place = UNSET;
                 }
             }
-            task.walk = Walk { begun: true, missing: mask, version, ..Walk::default() };
+            let level = u8::from(levels == Levels::Base);
+            task.walk = Walk { begun: true, missing: mask, version, level, ..Walk::default() };
         }
         while self.tasks.at(t).walk.missing != 0 {
             let at = self.tasks.at(t).walk.level;
             let level = match levels {
-                Levels::All => self.views.at(self.tasks.at(t).view).level(at),
+                Levels::All | Levels::Base => self.views.at(self.tasks.at(t).view).level(at),
                 Levels::Own if at > 0 => None,
                 Levels::Own => self.views.at(self.tasks.at(t).view).level(0),
                 Levels::One(level) => (at == 0).then_some(level),
@@ -97,8 +100,7 @@ impl<P: Platform> Core<P> {
             if level.dir == Dir::First && walk.missing & !walk.found == 0 {
                 return Ok(());
             }
-            let from =
-                GroupKey { map: level.map, word, epoch: Epoch(walk.from.0.max(level.lo.0)) };
+            let from = GroupKey { map: level.map, word, epoch: Epoch(walk.from.0.max(level.lo.0)) };
             if from >= end {
                 return Ok(());
             }

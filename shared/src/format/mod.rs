@@ -2,9 +2,13 @@
 
 //! The on-disk format, as types. `docs/FORMAT.md` has it byte for byte.
 
+pub mod create;
 pub mod entity;
 pub mod log;
 pub mod node;
 pub mod page;
 pub mod record;
 pub mod superblock;
+
+#[cfg(test)]
+mod document;

@@ -10,7 +10,7 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::units::{low_bits, runs, Epoch, MapId, Slot, Word};
+use crate::units::{low_bits, Epoch, MapId, Slot, Word};
 
 /// What a record says of its chunks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
@@ -196,13 +196,13 @@ impl Record {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Default)]
 #[repr(C)]
 pub struct RawRecord {
-    map: U32,
-    epoch: U32,
+    pub(crate) map: U32,
+    pub(crate) epoch: U32,
     /// Word in the low 48 bits, then the kind, then flags (zero).
-    word_kind: U64,
-    mask: U64,
+    pub(crate) word_kind: U64,
+    pub(crate) mask: U64,
     /// Save device in the low 16 bits (zero: the first), slot in the high 48.
-    slot: U64,
+    pub(crate) slot: U64,
 }
 
 const _: () = assert!(size_of::<RawRecord>() == 32);
@@ -259,11 +259,8 @@ pub fn free_run(first: Slot, n: u64) -> impl Iterator<Item = Record> {
         }
         let word = at >> 6;
         let stop = ((word << 6) | 63).saturating_add(1).min(end);
-        let mut mask = 0;
-        for (bit, len) in runs(low_bits((stop.saturating_sub(word << 6)) as u32)) {
-            mask |= crate::units::bit_range(bit, len);
-        }
-        mask &= !low_bits((at & 63) as u32);
+        let below = u32::try_from(stop.saturating_sub(word << 6)).unwrap_or(64);
+        let mask = low_bits(below) & !low_bits((at & 63) as u32);
         at = stop;
         Some(Record {
             map: FREE_MAP,

@@ -83,7 +83,7 @@ impl<P: Platform> Core<P> {
 
     /// How many clones lie between a snapshot and production.
     pub(crate) fn depth_of(&self, snapshot: EntityId) -> usize {
-        let mut depth = 0;
+        let mut depth = 0usize;
         let mut at = Some(snapshot);
         while let Some(id) = at {
             at = self.catalog.get(id).and_then(Entity::base);

@@ -91,7 +91,9 @@ impl<P: Platform> Core<P> {
         if self.items(t) == 0 {
             return Err((Refusal::Malformed, Name::default()));
         }
-        self.catalog.reserve(&self.platform, 64).map_err(|_| (Refusal::NoMemory, Name::default()))?;
+        self.catalog
+            .reserve(&self.platform, 64)
+            .map_err(|_| (Refusal::NoMemory, Name::default()))?;
         for n in 0..self.items(t) {
             let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
             let Some(entity) = self.named(&name) else { return Err((Refusal::NotFound, name)) };

@@ -71,7 +71,8 @@ impl<P: Platform> Core<P> {
         self.start_merge();
         let id = core::mem::take(&mut self.lifecycle.damaged);
         if id.0 != 0 && self.catalog.get(id).is_some() {
-            let flagged = self.change(id, |e| e.set_flags(crate::control::rows::FLAG_DAMAGED, true));
+            let flagged =
+                self.change(id, |e| e.set_flags(crate::control::rows::FLAG_DAMAGED, true));
             if let Err(fault) = flagged {
                 self.fence(fault);
             }

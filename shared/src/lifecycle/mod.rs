@@ -11,7 +11,7 @@
 mod clone;
 mod command;
 mod destroy;
-mod event;
+pub(crate) mod event;
 mod merge;
 mod moment;
 mod property;
@@ -80,6 +80,8 @@ pub(crate) struct Lifecycle<P: Platform> {
     pub(crate) event_count: u64,
     pub(crate) sweeper: Sweeper,
     pub(crate) merge: Merge<P>,
+    pub(crate) walker: runs::Walker,
+    pub(crate) walker_waiters: Queue,
 }
 
 impl<P: Platform> Lifecycle<P> {
@@ -102,6 +104,8 @@ impl<P: Platform> Lifecycle<P> {
             event_count: 0,
             sweeper: Sweeper::new(),
             merge: Merge::new(p, limits)?,
+            walker: runs::Walker::new(),
+            walker_waiters: Queue::default(),
         })
     }
 }

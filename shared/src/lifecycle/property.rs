@@ -97,7 +97,8 @@ impl<P: Platform> Core<P> {
         self.catalog.put(&self.lifecycle.edit)?;
         let mut last = EntityId(0);
         loop {
-            let next = self.catalog.snapshots_of_volume(id).map(Entity::id).filter(|&s| s > last).min();
+            let next =
+                self.catalog.snapshots_of_volume(id).map(Entity::id).filter(|&s| s > last).min();
             let Some(next) = next else { return Ok(()) };
             last = next;
             self.lifecycle.edit = *self.catalog.get(next).ok_or(Fault::Corrupt)?;
@@ -159,7 +160,9 @@ impl<P: Platform> Core<P> {
     }
 
     fn item_is_valid(&self, t: u32, n: usize, id: EntityId) -> bool {
-        let (Some(item), Some(entity)) = (self.item(t, n), self.catalog.get(id)) else { return false };
+        let (Some(item), Some(entity)) = (self.item(t, n), self.catalog.get(id)) else {
+            return false;
+        };
         let (key, value) = (item.name.bytes(), value_of(&item.value));
         let clone = entity.kind() == Some(Kind::Clone);
         let pool = entity.kind() == Some(Kind::Pool);

@@ -128,7 +128,11 @@ impl<P: Platform> Core<P> {
             opens: (vol.readers & 0xFFFF | vol.writers.wrapping_shl(16)).into(),
             uuid: e.uuid,
             name: e.name,
-            origin: if kind == KIND_CLONE { self.name_of(EntityId(e.base.get())) } else { Name::default() },
+            origin: if kind == KIND_CLONE {
+                self.name_of(EntityId(e.base.get()))
+            } else {
+                Name::default()
+            },
             size: e.size,
             used: used.wrapping_shl(shift).into(),
             refer: used.wrapping_shl(shift).into(),

@@ -206,10 +206,7 @@ impl<P: Platform> Core<P> {
             let place = self.tasks.at_mut(t);
             let what = if record.kind.has_slots() { What::New } else { What::Zero };
             let slot = record.slot_of(b).unwrap_or_default();
-            place.set_place(
-                b,
-                crate::engine::Place { what, level: 0, epoch: record.epoch, slot },
-            );
+            place.set_place(b, crate::engine::Place { what, level: 0, epoch: record.epoch, slot });
         }
         Ok(())
     }

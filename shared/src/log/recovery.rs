@@ -20,6 +20,7 @@
 
 use crate::format::log::{open, Entries, Header};
 use crate::format::superblock::Superblock;
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::LogPos;
 
@@ -128,6 +129,8 @@ pub struct Recovery {
     durable: LogPos,
     /// Verify: the first block of the group of the block that waits for its verdict.
     group_start: LogPos,
+    /// A bug that is planted.
+    mutant: Option<Mutant>,
 }
 
 impl Recovery {
@@ -147,9 +150,19 @@ impl Recovery {
             end: start.pos,
             durable: start.known_end,
             group_start: start.pos,
+            mutant: None,
         };
         made.check_known()?;
         Ok(made)
+    }
+
+    /// Plants a bug (feature `mutants` alone).
+    pub(crate) fn plant(&mut self, mutant: Mutant) {
+        self.mutant = Some(mutant);
+    }
+
+    fn has(&self, mutant: Mutant) -> bool {
+        cfg!(feature = "mutants") && self.mutant == Some(mutant)
     }
 
     /// What to do next.
@@ -254,7 +267,8 @@ impl Recovery {
         } else {
             header.generation == self.start.log_generation
         };
-        generation && header.position == self.pos && header.before == hash
+        header.position == self.pos
+            && (self.has(Mutant::NoChain) || (generation && header.before == hash))
     }
 
     /// Takes a block into the chain.
@@ -288,6 +302,9 @@ impl Recovery {
 
     /// The ring is scanned: says whether the chain is long enough, and goes on.
     fn end_scan(&mut self) -> Result<(), Damage> {
+        if self.has(Mutant::CutDurable) {
+            self.durable = self.durable.min(self.scanned);
+        }
         if self.scanned < self.durable {
             return Err(Damage::Durable(self.scanned));
         }

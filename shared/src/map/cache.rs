@@ -17,6 +17,9 @@ use crate::format::node::{check, Page};
 use crate::platform::Platform;
 use crate::units::{PageNo, PAGE};
 
+#[cfg(test)]
+mod tests;
+
 const NONE: u32 = u32::MAX;
 
 /// Frames at least.

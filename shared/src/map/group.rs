@@ -89,7 +89,8 @@ impl Group {
             }
             remove_at(&mut self.records, self.len, at, BLANK).ok_or(bug!())?;
             self.len = self.len.saturating_sub(1);
-            // The pieces stand at `at` or after, and are passed over: they share nothing with `mask`.
+            // The pieces stand at `at` or after, and are passed over: they share nothing with
+            // `mask`.
             for piece in record.only(!mask) {
                 self.push(piece)?;
             }

@@ -25,7 +25,7 @@ mod list;
 mod model;
 mod tree;
 
-pub use build::{Builder, PageAlloc, Progress};
+pub use build::{pages_needed, Builder, PageAlloc, Progress};
 pub use cache::{Cache, Load};
 pub use delta::Delta;
 pub use group::Group;

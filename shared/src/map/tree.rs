@@ -4,6 +4,7 @@
 
 use super::cache::Cache;
 use super::group::Group;
+use super::list::lower;
 use super::Miss;
 use crate::bug;
 use crate::fault::Fault;
@@ -88,8 +89,7 @@ impl Tree {
             let span = self.leaf_of(cache, root, key)?;
             let node = open(cache, span.page, 0, root.generation)?;
             let records = node.records().ok_or(Fault::Corrupt)?;
-            let group = key.group();
-            let pos = records.partition_point(|record| record.group() < group);
+            let pos = lower::<8, _>(records, |record| record.group().first() < key);
             if let Some(record) = records.get(pos) {
                 let found = record.group();
                 let place = Place { page: span.page, pos, group: found };
@@ -141,7 +141,7 @@ impl Tree {
             let Entries::Inner(kids) = node.entries else { return Err(Fault::Corrupt.into()) };
             // The key of the very first child is not looked at.
             let later = kids.get(1..).ok_or(Fault::Corrupt)?;
-            let place = later.partition_point(|kid| kid.first() <= key);
+            let place = lower::<12, _>(later, |kid| kid.first() <= key);
             let kid = kids.get(place).ok_or(Fault::Corrupt)?;
             span.page = kid.page();
             if place != 0 {

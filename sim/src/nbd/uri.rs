@@ -132,7 +132,7 @@ mod tests {
         let tcp = Address::Tcp("::1".into(), 10809);
         assert_eq!(tcp.uri("dev1"), "nbd://[::1]:10809/dev1");
         for address in [unix, tcp, Address::Tcp("localhost".into(), 7)] {
-            for name in ["", "prod@monday", "ä/ö%?&"] {
+            for name in ["", "prod@monday", "\u{e4}/\u{f6}%?&"] {
                 let back = Address::from_uri(&address.uri(name));
                 assert_eq!(back, Ok((address.clone(), name.to_owned())));
             }

@@ -81,11 +81,11 @@ pub struct Restore {
     pub phase: u8,
     /// Zero.
     pub reserved: u8,
-    /// What is restored: the map of X.
-    pub x_map: U32,
-    /// The epoch at which X is read.
-    pub x_epoch: U32,
-    /// X: a clone or snapshot.
+    /// The newest epoch before R: chunks in place are saved for it.
+    pub before_epoch: U32,
+    /// The epoch of R.
+    pub r_epoch: U32,
+    /// X: a snapshot; a hidden one stands for a clone as it was.
     pub x: U32,
     /// The map M of what is written from the restore's beginning on.
     pub m_map: U32,

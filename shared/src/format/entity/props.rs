@@ -3,8 +3,8 @@
 //! The properties of an entity: pairs of a key and a value, one after another in 512 bytes.
 //!
 //! A pair is the length of its key (a byte, 1 to 127), the length of its value (a byte, 1 to
-//! 192), the key and the value. A key length of zero ends the list, and so does the end of the area. All bytes
-//! behind the end are zero.
+//! 192), the key and the value. A key length of zero ends the list, and so does the end of the
+//! area. All bytes behind the end are zero.
 
 use super::Entity;
 use crate::format::page::copy;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
+//! Entities, their properties and their pages, stored and read back.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -39,6 +39,8 @@ pub struct Counters {
     pub next_map: MapId,
     /// The next entity id.
     pub next_entity: EntityId,
+    /// Slots of the save volume: it may have grown since the superblock was written.
+    pub slots: u64,
 }
 
 /// What an entry says.
@@ -63,39 +65,40 @@ pub enum Entry<'a> {
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawHead {
-    entry_type: U16,
-    bytes: U16,
-    zero: U32,
+pub(crate) struct RawHead {
+    pub(crate) entry_type: U16,
+    pub(crate) bytes: U16,
+    pub(crate) zero: U32,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawSummed {
-    record: RawRecord,
-    sum: U64,
+pub(crate) struct RawSummed {
+    pub(crate) record: RawRecord,
+    pub(crate) sum: U64,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawCounters {
-    epoch: U32,
-    next_map: U32,
-    next_entity: U32,
-    zero: U32,
+pub(crate) struct RawCounters {
+    pub(crate) epoch: U32,
+    pub(crate) next_map: U32,
+    pub(crate) next_entity: U32,
+    pub(crate) zero: U32,
+    pub(crate) slots: U64,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawRename {
-    id: U32,
-    zero: U32,
-    name: Name,
+pub(crate) struct RawRename {
+    pub(crate) id: U32,
+    pub(crate) zero: U32,
+    pub(crate) name: Name,
 }
 
 const _: () = assert!(size_of::<RawHead>() == HEAD);
 const _: () = assert!(size_of::<RawSummed>() == 40);
-const _: () = assert!(size_of::<RawCounters>() == 16);
+const _: () = assert!(size_of::<RawCounters>() == 24);
 const _: () = assert!(size_of::<RawRename>() == 136);
 
 impl Entry<'_> {
@@ -112,7 +115,7 @@ impl Entry<'_> {
             Self::PutSummed(..) => 40,
             Self::Entity(_) => ENTITY_BYTES,
             Self::Remove(_) => 8,
-            Self::Counters(_) => 16,
+            Self::Counters(_) => 24,
             Self::Note => 0,
             Self::Rename(..) => 136,
         }
@@ -146,6 +149,7 @@ impl Entry<'_> {
                     next_map: counters.next_map.0.into(),
                     next_entity: counters.next_entity.0.into(),
                     zero: 0.into(),
+                    slots: counters.slots.into(),
                 };
                 copy(payload, at, raw.as_bytes());
             }
@@ -255,6 +259,7 @@ impl<'a> Entries<'a> {
                     epoch: Epoch(raw.epoch.get()),
                     next_map: MapId(raw.next_map.get()),
                     next_entity: EntityId(raw.next_entity.get()),
+                    slots: raw.slots.get(),
                 })
             }),
             TYPE_NOTE => body.is_empty().then_some(Entry::Note),
@@ -298,9 +303,32 @@ impl<'a> Iterator for Entries<'a> {
 /// Each step is a bijection of the state and of the checksum, and depends on all before it: chunks
 /// that changed places are noticed.
 pub fn fold(sums: impl IntoIterator<Item = u64>) -> u64 {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut fold = Fold::default();
     for sum in sums {
-        state = (state ^ sum).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(32);
+        fold.add(sum);
     }
-    state ^ (state >> 29)
+    fold.end()
+}
+
+/// A [`fold`] under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Fold(u64);
+
+impl Default for Fold {
+    fn default() -> Self {
+        Self(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+impl Fold {
+    /// Adds the checksum of the next chunk.
+    pub fn add(&mut self, sum: u64) {
+        self.0 = (self.0 ^ sum).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(32);
+    }
+
+    /// The checksum of all of them.
+    #[must_use]
+    pub const fn end(self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
 }

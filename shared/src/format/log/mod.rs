@@ -9,7 +9,9 @@
 
 mod entry;
 
-pub use entry::{fold, Counters, Entries, Entry, Fill, ENTRY_MAX};
+pub use entry::{fold, Counters, Entries, Entry, Fill, Fold, ENTRY_MAX};
+#[cfg(test)]
+pub(crate) use entry::{RawCounters, RawHead, RawRename, RawSummed};
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};

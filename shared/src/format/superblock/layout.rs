@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Where everything lies in a new pool: superblocks, log, slot bit map (two sides), metadata, slots.
+//! Where everything lies in a new pool: superblocks, log, slot bit map (two sides), metadata,
+//! slots.
 
 use super::{Extent, RawExtent, Superblock, CHECKSUM_XXH64, EXTENTS, FIRST_REGION};
 use crate::format::page::PAGE_BITS;

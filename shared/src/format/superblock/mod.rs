@@ -244,7 +244,7 @@ impl Superblock {
     }
 
     /// The metadata extents, in the order that page numbers count them.
-    pub fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
+    pub fn extents(&self) -> impl Iterator<Item = Extent> + Clone + '_ {
         let used = usize::try_from(self.extents_used.get()).unwrap_or(0);
         self.extents
             .iter()

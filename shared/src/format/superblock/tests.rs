@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
+//! Layouts, and the choice among superblock copies.
+
 use super::*;
 use crate::testing::{Random, TestPlatform};
 

@@ -11,7 +11,6 @@ use crate::map::group::Group;
 use crate::platform::Platform;
 
 /// The way down to a leaf: the inner nodes, and the place of the child taken in each.
-#[derive(Clone, Copy)]
 pub(super) struct Path {
     steps: [(u32, usize); HEIGHT_MAX],
     len: usize,

@@ -16,11 +16,11 @@ impl<P: Platform> Delta<P> {
         if self.leaf(leaf)?.len < LEAF {
             self.on_leaf(leaf, |leaf| leaf.insert(pos, entry))?;
         } else {
-            let (same, path) = self.descend_by(entry.group())?;
+            let (same, mut path) = self.descend_by(entry.group())?;
             if same != leaf {
                 return Err(bug!());
             }
-            self.split_leaf(leaf, path, pos, entry)?;
+            self.split_leaf(leaf, &mut path, pos, entry)?;
         }
         self.len = self.len.saturating_add(1);
         self.mapped = self.mapped.saturating_add(mapped);
@@ -28,7 +28,13 @@ impl<P: Platform> Delta<P> {
         Ok(())
     }
 
-    fn split_leaf(&mut self, leaf: u32, path: Path, pos: usize, entry: Entry) -> Result<(), Fault> {
+    fn split_leaf(
+        &mut self,
+        leaf: u32,
+        path: &mut Path,
+        pos: usize,
+        entry: Entry,
+    ) -> Result<(), Fault> {
         let right = self.new_leaf()?;
         let next = self.on_leaves((leaf, right), |left, new| {
             divide_leaf(left, new, pos, entry)?;
@@ -48,8 +54,8 @@ impl<P: Platform> Delta<P> {
     }
 
     /// Adds a child after those at the end of the way.
-    fn add_child(&mut self, path: Path, key: Wide, kid: u32) -> Result<(), Fault> {
-        let (mut path, mut key, mut kid) = (path, key, kid);
+    fn add_child(&mut self, path: &mut Path, key: Wide, kid: u32) -> Result<(), Fault> {
+        let (mut key, mut kid) = (key, kid);
         while let Some((node, place)) = path.pop() {
             let place = place.saturating_add(1);
             if self.inner(node)?.len < INNER {

@@ -3,7 +3,7 @@
 //! A delta: an ordered set of records in memory.
 //!
 //! It is a B+tree whose nodes stand in two arrays, made when the pool is opened. An entry is a
-//! record with a second mask of the chunks it still speaks of ([`node::Entry`]), so that a put
+//! record with a second mask of the chunks it still speaks of (`node::Entry`), so that a put
 //! adds one entry at most, whatever it hides. Entries are ordered by group alone, and those of a
 //! group, at most 64, may stand in several leaves next to each other.
 //!

@@ -137,7 +137,7 @@ impl Entry {
             _ if self.live == 0 => return Ok((1, 0)),
             Kind::Gone => 0,
             _ if self.live == self.mask => 1,
-            _ => record.only(self.live).count(),
+            _ => record.only(self.live).fold(0_usize, |n, _| n.saturating_add(1)),
         };
         Ok((1, pieces.saturating_add(usize::try_from(cuts).unwrap_or(64))))
     }
@@ -165,8 +165,7 @@ impl Leaf {
 
     /// Where the first entry of the group `key`, or of one after it, stands.
     pub(super) fn lower(&self, key: u128) -> usize {
-        let key = Wide::new(key);
-        self.entries().partition_point(|entry| entry.key < key)
+        self.entries().partition_point(|entry| entry.key.get() < key)
     }
 
     pub(super) fn insert(&mut self, pos: usize, entry: Entry) -> Result<(), Fault> {
@@ -202,8 +201,7 @@ impl Inner {
     /// The place of the child below which the first entry of the group `key` stands, if any does:
     /// the last one whose key comes before it.
     pub(super) fn place(&self, key: u128) -> usize {
-        let key = Wide::new(key);
-        self.keys.get(1..self.len).unwrap_or_default().partition_point(|own| *own < key)
+        self.keys.get(1..self.len).unwrap_or_default().partition_point(|own| own.get() < key)
     }
 
     pub(super) fn kid(&self, place: usize) -> Option<u32> {

@@ -36,7 +36,7 @@ impl<P: Platform> Delta<P> {
             if entry.live == 0 {
                 let (mapped, _) = entry.weight()?;
                 self.mapped = self.mapped.saturating_sub(mapped);
-                return self.take_out(leaf, path, pos);
+                return self.take_out(leaf, &mut path, pos);
             }
             pos = pos.saturating_add(1);
         }
@@ -61,7 +61,7 @@ impl<P: Platform> Delta<P> {
         Ok(None)
     }
 
-    fn take_out(&mut self, leaf: u32, path: Path, pos: usize) -> Result<(), Fault> {
+    fn take_out(&mut self, leaf: u32, path: &mut Path, pos: usize) -> Result<(), Fault> {
         let left = self.on_leaf(leaf, |leaf| {
             remove_at(&mut leaf.entries, leaf.len, pos, Entry::EMPTY).ok_or(bug!())?;
             leaf.len = leaf.len.saturating_sub(1);
@@ -95,8 +95,7 @@ impl<P: Platform> Delta<P> {
     }
 
     /// Drops the child at the end of the way, and all nodes above it that it leaves empty.
-    fn drop_child(&mut self, path: Path) -> Result<(), Fault> {
-        let mut path = path;
+    fn drop_child(&mut self, path: &mut Path) -> Result<(), Fault> {
         while let Some((node, place)) = path.pop() {
             let left = self.on_inner(node, |inner| {
                 remove_at(&mut inner.keys, inner.len, place, Wide::ZERO).ok_or(bug!())?;

@@ -8,15 +8,18 @@
 //! two superblocks, then flush again: the checkpoint stands (rule 12). Reclaim: when no I/O on slots
 //! from before the freeze is under way any more, what was freed may be used again (rule 6).
 //!
-//! Pages are gathered in buffers and written in runs; when the buffers are full, or a phase ends,
+//! `pages.rs` has the phases that write pages, `end.rs` those behind them. Pages are gathered in buffers and written in runs; when the buffers are full, or a phase ends,
 //! they are written out and waited for.
 
+mod end;
+mod pages;
+
 use crate::api::Step;
-use crate::engine::{Core, Owner, Piece, SEGS};
+use crate::engine::{Commit, Core, Owner, Piece};
 use crate::fault::Fault;
-use crate::format::record::{Key, Kind};
-use crate::map::{Builder, Load, Miss, Progress, Root};
-use crate::mutants::Mutant;
+use crate::format::log::Counters;
+use crate::format::record::Key;
+use crate::map::{Builder, Root};
 use crate::platform::Platform;
 use crate::units::{Dev, LogPos, PageNo, PAGE, PAGE_BYTES};
 
@@ -45,30 +48,37 @@ pub(crate) struct Checkpoint<P: Platform> {
     pub(crate) wanted: bool,
     /// The page that the builder waits for.
     pub(crate) waits_for: Option<PageNo>,
-    pos: LogPos,
-    hash: u64,
-    builder: Builder<P>,
-    root: Option<Root>,
+    pub(super) pos: LogPos,
+    pub(super) hash: u64,
+    pub(super) builder: Builder<P>,
+    pub(super) root: Option<Root>,
     /// Pages on their way: bytes, and the device byte each goes to.
     buffers: P::Array<[u8; PAGE]>,
     places: P::Array<u64>,
-    filled: u32,
+    pub(super) filled: u32,
     /// Of those, given out.
-    sent: u32,
-    io: u32,
-    cursor: Key,
-    index: u64,
+    pub(super) sent: u32,
+    pub(super) io: u32,
+    pub(super) cursor: Key,
+    pub(super) index: u64,
     /// First page and number of the catalogue's pages.
-    catalog: (u64, u64),
-    /// The catalogue must not change: it is being written out.
-    pub(crate) locked: bool,
-    /// The counters as of the freeze: next entity, next map, epoch.
-    counters: [u32; 3],
-    clean: bool,
+    pub(super) catalog: (u64, u64),
+    /// The counters as of the freeze.
+    pub(super) counters: Counters,
+    /// It is the last one, of an orderly close.
+    pub(super) clean: bool,
+    /// The superblock to be written.
+    pub(super) page: P::Array<u8>,
+    /// The catalogue's next page.
+    pub(super) next_page: Option<PageNo>,
+    /// Counts turns that did something but wrote nothing.
+    pub(super) turns: u64,
+    /// Its superblock is durable.
+    pub(super) stands: bool,
 }
 
 impl<P: Platform> Checkpoint<P> {
-    pub(crate) fn new(p: &P) -> Result<Self, Fault> {
+    pub(crate) fn new(p: &P, pool: u64) -> Result<Self, Fault> {
         let n = usize::try_from(BUFFERS).unwrap_or(0);
         Ok(Self {
             phase: Phase::Idle,
@@ -76,7 +86,7 @@ impl<P: Platform> Checkpoint<P> {
             waits_for: None,
             pos: LogPos(0),
             hash: 0,
-            builder: Builder::new(p)?,
+            builder: Builder::new(p, pool)?,
             root: None,
             buffers: p.array(n, [0; PAGE]).ok_or(Fault::NoMemory)?,
             places: p.array(n, 0).ok_or(Fault::NoMemory)?,
@@ -86,19 +96,43 @@ impl<P: Platform> Checkpoint<P> {
             cursor: Key(0),
             index: 0,
             catalog: (u64::MAX, 0),
-            locked: false,
-            counters: [0; 3],
+            counters: Counters::default(),
             clean: false,
+            page: p.array(PAGE, 0).ok_or(Fault::NoMemory)?,
+            next_page: None,
+            turns: 0,
+            stands: false,
         })
     }
 
-    /// The bytes of a page buffer.
+    pub(crate) fn is_running(&self) -> bool {
+        self.phase != Phase::Idle
+    }
+
+    /// Whether it waits for nothing but its turn.
+    pub(crate) fn can_go_on(&self, commit: &Commit) -> bool {
+        match self.phase {
+            Phase::Idle | Phase::Reclaim => false,
+            Phase::Durable => commit.durable >= self.pos,
+            _ => self.io == 0 && self.waits_for.is_none(),
+        }
+    }
+
+    /// Whether it reads pages of the tree.
+    pub(crate) fn reads_tree(&self) -> bool {
+        self.phase == Phase::Tree
+    }
+
+    /// The bytes of a page buffer; of the superblock behind the last.
     pub(crate) fn buffer(&self, at: u32) -> &[u8] {
+        if at == BUFFERS {
+            return &self.page;
+        }
         usize::try_from(at).ok().and_then(|at| self.buffers.get(at)).map_or(&[], |b| &b[..])
     }
 
     /// A free buffer for the page that goes to byte `place` of the save volume.
-    fn next_buffer(&mut self, place: u64) -> Option<&mut [u8; PAGE]> {
+    pub(super) fn next_buffer(&mut self, place: u64) -> Option<&mut [u8; PAGE]> {
         let at = usize::try_from(self.filled).ok()?;
         let buffer = self.buffers.get_mut(at)?;
         if let Some(p) = self.places.get_mut(at) {
@@ -108,7 +142,25 @@ impl<P: Platform> Checkpoint<P> {
         Some(buffer)
     }
 
-    fn full(&self) -> bool {
+    /// The page of the builder goes to byte `place`.
+    pub(super) fn emit(&mut self, place: u64) -> Result<(), Fault> {
+        let at = usize::try_from(self.filled).map_err(|_| crate::bug!())?;
+        let page = self.builder.page_bytes().ok_or(crate::bug!())?;
+        let buffer = self.buffers.get_mut(at).ok_or(crate::bug!())?;
+        for (to, from) in buffer.iter_mut().zip(page) {
+            *to = *from;
+        }
+        *self.places.get_mut(at).ok_or(crate::bug!())? = place;
+        self.filled = self.filled.saturating_add(1);
+        Ok(())
+    }
+
+    /// Changes whenever the checkpoint got any further.
+    fn progress(&self) -> (Phase, u32, u32, u64, u64) {
+        (self.phase, self.filled, self.io, self.turns, self.index)
+    }
+
+    pub(super) fn full(&self) -> bool {
         self.filled >= BUFFERS
     }
 }
@@ -126,11 +178,11 @@ impl<P: Platform> Core<P> {
         }
         // Bounded, so that one call does not keep requests waiting.
         for _ in 0..64 {
-            let before = (self.checkpoint.phase, self.checkpoint.filled, self.checkpoint.io);
+            let before = self.checkpoint.progress();
             if let Err(fault) = self.step_checkpoint() {
                 return self.fence(fault);
             }
-            if before == (self.checkpoint.phase, self.checkpoint.filled, self.checkpoint.io) {
+            if before == self.checkpoint.progress() {
                 return;
             }
         }
@@ -198,101 +250,12 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Everything that the phase has put into buffers is written?
-    fn written(&mut self) -> Result<bool, Fault> {
+    /// Whether everything that the phase has put into buffers is written; else it goes out.
+    pub(super) fn written(&mut self) -> Result<bool, Fault> {
         if self.checkpoint.filled != 0 {
             self.send_pages()?;
             return Ok(false);
         }
         Ok(true)
-    }
-
-    fn begin_checkpoint(&mut self) -> Result<(), Fault> {
-        if !self.checkpoint.wanted || !self.room_for_checkpoint()? {
-            return Ok(());
-        }
-        self.checkpoint.wanted = false;
-        self.log.seal();
-        self.commit.wanted = true;
-        self.layers.freeze()?;
-        self.slot_phase = !self.slot_phase;
-        let superblock = &self.superblock;
-        let c = &mut self.checkpoint;
-        c.pos = self.log.head();
-        c.hash = self.log.head_hash();
-        c.counters = [
-            superblock.next_entity.get(),
-            superblock.next_map.get(),
-            superblock.epoch.get(),
-        ];
-        c.locked = true;
-        c.index = 0;
-        c.catalog = (u64::MAX, 0);
-        c.clean = self.closing;
-        c.phase = Phase::Catalog;
-        self.note_usage();
-        self.free_old_catalog()
-    }
-
-    fn wait_for_records(&mut self) -> Result<(), Fault> {
-        if self.commit.durable < self.checkpoint.pos && !self.mutant(Mutant::CheckpointEarly) {
-            return Ok(());
-        }
-        let root = self.layers.root();
-        self.checkpoint.builder.begin(root);
-        self.checkpoint.phase = Phase::Tree;
-        Ok(())
-    }
-
-    fn build_tree(&mut self) -> Result<(), Fault> {
-        if self.checkpoint.waits_for.is_some() {
-            return Ok(());
-        }
-        let generation = self.superblock.generation.get().saturating_add(1);
-        for _ in 0..256 {
-            if self.checkpoint.full() {
-                return Ok(());
-            }
-            let c = &mut self.checkpoint;
-            match c.builder.step(&self.platform, &mut self.layers, &mut self.meta, generation) {
-                Ok(Progress::More) => {}
-                Ok(Progress::Emit(page)) => {
-                    let place = self.superblock.page_byte(page).ok_or(crate::bug!())?;
-                    let bytes = *c.builder.page();
-                    self.layers.cache.insert(page, &bytes);
-                    *c.next_buffer(place).ok_or(crate::bug!())? = bytes;
-                }
-                Ok(Progress::Done(root)) => {
-                    c.root = root;
-                    c.cursor = Key(0);
-                    c.phase = Phase::Slots;
-                    return Ok(());
-                }
-                Err(Miss::Page(page)) => return self.load_for_builder(page),
-                Err(Miss::Fault(fault)) => return Err(fault),
-            }
-        }
-        // More to do: come again after the requests that wait.
-        self.checkpoint.index = self.checkpoint.index.wrapping_add(1);
-        Ok(())
-    }
-
-    fn load_for_builder(&mut self, page: PageNo) -> Result<(), Fault> {
-        if self.load_page(page)? != Load::Full {
-            self.checkpoint.waits_for = Some(page);
-        }
-        Ok(())
-    }
-
-    /// Brings the kept slot bits to the state at the checkpoint.
-    fn keep_slots(&mut self) -> Result<(), Fault> {
-        let frozen = self.layers.frozen().ok_or(crate::bug!())?;
-        while let Some(record) = frozen.next_from(self.checkpoint.cursor)? {
-            self.slots.keep(&record);
-            self.checkpoint.cursor = Key(record.key().0.saturating_add(1));
-        }
-        self.checkpoint.index = 0;
-        self.checkpoint.phase = Phase::SlotPages;
-        Ok(())
     }
 }

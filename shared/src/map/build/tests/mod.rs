@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
 //! Checkpoint after checkpoint beside a naive model.
+
+mod large;
+
 use super::{pages_needed, Builder};
 use crate::fault::Fault;
 use crate::format::record::{GroupKey, Kind, Record};

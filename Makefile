@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+#
+# make test    sets the machine up (Debian packages, by root or sudo) and runs every check
+# make demo    the main job on a real file system image; IMAGE=path takes one of yours (a copy)
+# make build   target/release/rwsnap
+# make bench   measures it beside the peers that are installed
+# make setup fmt clippy symbols unit storm    the parts of `make test`, alone
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.PHONY: build demo test bench setup fmt clippy symbols unit storm clean
+
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+export RWSNAP_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rwsnap
+
+CARGO ?= cargo
+# Seeds of the storm in `make test`.
+SEEDS ?= 400
+# A file system image for the demonstration; empty: one is made.
+IMAGE ?=
+
+rwsnap = $(or $(CARGO_TARGET_DIR),target)/release/rwsnap
+
+build:
+	@sim/setup.sh build
+	$(CARGO) build --release --locked
+
+demo:
+	@sim/setup.sh demo
+	$(CARGO) build --release --locked
+	RWSNAP=$(rwsnap) sim/demo.sh $(IMAGE)
+
+test: setup fmt clippy unit storm
+	@echo "make test: all checks passed"
+
+setup:
+	@sim/setup.sh test
+
+fmt:
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path shared/nopanic/Cargo.toml --check
+
+clippy:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --manifest-path shared/nopanic/Cargo.toml -- -D warnings
+
+# The core's machine code: no panics, no heap calls, small frames. Fast; run it often.
+symbols:
+	$(CARGO) test --locked -p rwsnap-core --test symbols
+
+# Every test of both crates: structures beside their models, the house rules, the symbols, and the
+# claims end to end with real NBD clients on files and loop devices.
+unit:
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+# The core over simulated disks that lose, reorder and tear what was not flushed.
+storm:
+	$(CARGO) build --locked --release
+	$(rwsnap) storm --seeds $(SEEDS)
+
+bench:
+	$(CARGO) build --locked --release
+	$(rwsnap) bench
+
+clean:
+	$(CARGO) clean
+	$(CARGO) clean --manifest-path shared/nopanic/Cargo.toml

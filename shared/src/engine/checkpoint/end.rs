@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The end of a checkpoint: superblocks, and what may be used again behind them.
+
+use zerocopy::IntoBytes;
+
+use crate::api::Step;
+use crate::engine::checkpoint::{Phase, BUFFERS};
+use crate::engine::{Core, Owner, Piece, SEGS};
+use crate::fault::Fault;
+use crate::format::record::{Key, FREE_MAP};
+use crate::format::superblock::Extent;
+use crate::mutants::Mutant;
+use crate::platform::Platform;
+use crate::units::{Dev, PAGE_BYTES};
+
+impl<P: Platform> Core<P> {
+    /// Flushes the save volume, then goes to the phase `next`.
+    pub(super) fn checkpoint_flush(&mut self, next: Phase) -> Result<(), Fault> {
+        self.checkpoint.phase = next;
+        if self.save.volatile && !(next == Phase::Reclaim && self.mutant(Mutant::SuperblockEarly)) {
+            let step = Step::Flush { dev: Dev::SAVE };
+            self.checkpoint.io = 1;
+            self.open_step(Owner::Checkpoint, step, [Piece::None; SEGS], 0);
+        }
+        Ok(())
+    }
+
+    /// Makes the superblock of the checkpoint and writes two copies of it.
+    pub(super) fn write_superblock(&mut self) -> Result<(), Fault> {
+        let side = self.next_side();
+        let c = &self.checkpoint;
+        let s = &mut self.superblock;
+        s.generation = s.generation.get().saturating_add(1).into();
+        s.log_pos = c.pos.0.into();
+        s.log_hash = c.hash.into();
+        s.known_end = c.pos.0.into();
+        s.known_hash = c.hash.into();
+        s.map_side = side.into();
+        s.catalog_first = c.catalog.0.into();
+        s.catalog_pages = c.catalog.1.into();
+        s.next_entity = c.counters.next_entity.0.into();
+        s.next_map = c.counters.next_map.0.into();
+        s.epoch = c.counters.epoch.0.into();
+        s.tree_root = c.root.map_or(u64::MAX, |r| r.page.0).into();
+        s.tree_height = c.root.map_or(0, |r| u32::from(r.height)).into();
+        s.tree_records = c.root.map_or(0, |r| r.records).into();
+        s.slots_used = self.slots.used().into();
+        s.pages_used = self.meta.used().into();
+        s.clean = u32::from(c.clean).into();
+        s.written_ns = self.now_ns.into();
+        self.checkpoint.io = 2;
+        self.emit_superblock(Owner::Checkpoint);
+        self.checkpoint.phase = Phase::SuperblockFlush;
+        Ok(())
+    }
+
+    /// Gives out the writes of the superblock to the pair of its generation.
+    pub(crate) fn emit_superblock(&mut self, owner: Owner) {
+        self.superblock.seal(&self.platform);
+        for (to, from) in self.checkpoint.page.iter_mut().zip(self.superblock.as_bytes()) {
+            *to = *from;
+        }
+        for at in self.superblock.pair() {
+            let pieces = [Piece::Pages(BUFFERS, 1), Piece::None, Piece::None, Piece::None];
+            let step = Step::Write { dev: Dev::SAVE, at, len: 4096, fua: false };
+            self.open_step(owner, step, pieces, 0);
+        }
+    }
+
+    /// The checkpoint stands: the frozen delta is the tree's, and the log before it is free. What it
+    /// freed follows when no I/O of before the freeze touches it any more.
+    pub(super) fn reclaim(&mut self) -> Result<(), Fault> {
+        if !self.checkpoint.stands {
+            self.checkpoint.stands = true;
+            self.log.set_start(self.checkpoint.pos, self.superblock.generation.get());
+            self.slots.turn();
+            self.slots.grow(self.superblock.slots.get());
+            self.meta.commit();
+            let mut waiters = core::mem::take(&mut self.room_waiters);
+            self.wake_all(&mut waiters);
+        }
+        let before = usize::from(!self.slot_phase);
+        let busy = self.slot_io.get(before).copied().unwrap_or(0) != 0;
+        if busy && !self.mutant(Mutant::ReuseInFlight) {
+            return Ok(());
+        }
+        let frozen = self.layers.frozen().ok_or(crate::bug!())?;
+        let mut at = Key(u128::from(FREE_MAP.0) << 96);
+        while let Some(record) = frozen.next_from(at)? {
+            self.slots.reclaim(&record);
+            at = Key(record.key().0.saturating_add(1));
+        }
+        let root = self.checkpoint.root;
+        self.layers.drop_frozen(root)?;
+        self.versions.bump_all();
+        self.space.freezing = 0;
+        self.stats.checkpoints = self.stats.checkpoints.saturating_add(1);
+        self.checkpoint.stands = false;
+        self.checkpoint.phase = Phase::Idle;
+        if self.checkpoint.clean {
+            self.closed = Some(Ok(()));
+        }
+        let mut waiters = core::mem::take(&mut self.room_waiters);
+        self.wake_all(&mut waiters);
+        self.make_space();
+        Ok(())
+    }
+
+    /// Makes more room for metadata pages, out of adjacent slots.
+    pub(super) fn add_extent(&mut self, pages: u64) -> Result<(), Fault> {
+        let pages = pages.max(self.meta.pages() / 2).max(16);
+        let probe = Extent { start: 0, pages };
+        let want = self.geometry.chunks_for(probe.bytes());
+        let Some(run) = self.slots.alloc_exact(u32::try_from(want).unwrap_or(u32::MAX), u64::MAX)
+        else {
+            return Ok(());
+        };
+        let start = self.slot_byte(run.first);
+        let whole = want << self.geometry.shift();
+        // All pages that fit behind the two bit maps.
+        let maps = probe.bytes().saturating_sub(pages.saturating_mul(PAGE_BYTES));
+        let pages = whole.saturating_sub(maps) / PAGE_BYTES;
+        let extent = Extent { start, pages };
+        let fits = extent.bytes() <= whole;
+        let extent = if fits { extent } else { Extent { start, pages: probe.pages } };
+        self.meta.add_extent(&self.platform, extent.pages)?;
+        if !self.superblock.add_extent(extent) {
+            return Err(Fault::NoSpace);
+        }
+        self.slots.keep(run.first, u64::from(run.len));
+        Ok(())
+    }
+
+    /// Enters what the volumes use into the catalogue, for the checkpoint.
+    pub(super) fn note_usage(&mut self) {
+        for v in 0..self.vols.len() {
+            let vol = self.vols.at(v);
+            if !vol.live {
+                continue;
+            }
+            let (id, used) = (vol.id, vol.used);
+            let known = self.catalog.get(id).map(|e| (e.used.get(), e.refer.get()));
+            if let Some((before, refer)) = known {
+                if before != used {
+                    self.catalog.set_used(id, used, refer);
+                }
+            }
+        }
+    }
+
+    /// Ends: no new requests. What is under way is finished, then a last checkpoint is written.
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether the pool is closed, and how; the driver may go then.
+    pub fn closed(&self) -> Option<Result<(), Fault>> {
+        self.fenced.map(Err).filter(|_| self.closing).or(self.closed)
+    }
+
+    /// What a production looks like now that it is closed in order; before `close`.
+    pub fn set_fingerprint(&mut self, dev: Dev, fingerprint: u64) {
+        let Some(v) = self.vol_by_dev(dev) else { return };
+        let id = self.vols.at(v).id;
+        if !self.log_has_room(60) {
+            return;
+        }
+        let noted = self.change(id, |e| {
+            e.set_flags(crate::format::entity::FLAG_FINGERPRINT, true);
+            e.fingerprint = fingerprint.into();
+        });
+        if let Err(fault) = noted {
+            self.fence(fault);
+        }
+    }
+
+    /// Goes on with closing: when nothing is under way, the last checkpoint begins.
+    pub(crate) fn run_close(&mut self) {
+        if !self.closing || self.closed.is_some() || self.fenced.is_some() {
+            return;
+        }
+        let idle = self.tasks.left() == self.tasks.len()
+            && self.flush.round == crate::engine::flush::Round::Idle
+            && self.layers.pending.is_empty();
+        if !idle {
+            return;
+        }
+        if !self.layers.fresh.is_empty() {
+            self.flush.wanted = true;
+            return;
+        }
+        if self.checkpoint.phase == Phase::Idle {
+            self.want_checkpoint();
+        }
+    }
+}

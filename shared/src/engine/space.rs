@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! When the save volume fills.
+//!
+//! A copy that finds no slot makes production wait, then: freed slots are reclaimed by a checkpoint if
+//! there are any; else the policy decides. *grow*: the save volume grows by an eighth, up to its limit.
+//! *oldest*: the oldest snapshot without clones is given up, durably, before production goes on
+//! (rule 7). *stall*: production waits until somebody frees space. *fail*: its write fails. When grow
+//! has reached its limit, or every snapshot has clones or is held, it stalls. A clone that finds no
+//! slot gets an error at once and loses nothing.
+
+use crate::api::Step;
+use crate::control::rows::{FLAG_DEFERRED, FLAG_GIVEN_UP, FLAG_HELD};
+use crate::engine::{Core, Owner, Piece, Stage, SEGS};
+use crate::fault::Fault;
+use crate::format::entity::{Entity, Kind};
+use crate::lifecycle::event::{FULL, GIVEN_UP, GROWN};
+use crate::platform::Platform;
+use crate::units::{EntityId, LogPos, PageNo, Slot};
+
+/// What is known of space.
+pub(crate) struct Space<P: Platform> {
+    /// Slots freed by records that no checkpoint contains yet.
+    pub(crate) freed: u64,
+    /// Slots that the running checkpoint frees.
+    pub(crate) freezing: u64,
+    /// The pages of the catalogue on disk.
+    pub(crate) catalog_pages: PageList<P>,
+    /// The save volume is growing to so many bytes.
+    growing: Option<u64>,
+    /// Production waits for slots.
+    pub(crate) full: bool,
+    /// The record that gives up a snapshot must be durable before production goes on.
+    giving_up: Option<LogPos>,
+    /// `FULL` was told.
+    told: bool,
+}
+
+impl<P: Platform> Space<P> {
+    pub(crate) fn new(p: &P) -> Result<Self, Fault> {
+        Ok(Self {
+            freed: 0,
+            freezing: 0,
+            catalog_pages: PageList::new(p)?,
+            growing: None,
+            full: false,
+            giving_up: None,
+            told: false,
+        })
+    }
+}
+
+/// A list of pages.
+pub(crate) struct PageList<P: Platform> {
+    pages: P::Array<PageNo>,
+    len: usize,
+}
+
+/// Pages that the catalogue may have: 65,536 entities.
+const CATALOG_PAGES: usize = 16_384;
+
+impl<P: Platform> PageList<P> {
+    fn new(p: &P) -> Result<Self, Fault> {
+        let pages = p.array(CATALOG_PAGES, PageNo(0)).ok_or(Fault::NoMemory)?;
+        Ok(Self { pages, len: 0 })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self, n: usize) -> Option<&PageNo> {
+        self.pages.get(n).filter(|_| n < self.len)
+    }
+
+    pub(crate) fn push(&mut self, page: PageNo) -> Result<(), Fault> {
+        *self.pages.get_mut(self.len).ok_or(Fault::NoMemory)? = page;
+        self.len = self.len.saturating_add(1);
+        Ok(())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
+impl<P: Platform> Core<P> {
+    /// Whether copies may try to get slots.
+    pub(crate) fn space_state_ok(&self) -> bool {
+        !self.space.full
+    }
+
+    /// Copies found no slots.
+    pub(crate) fn save_full(&mut self) {
+        self.space.full = true;
+        if !core::mem::replace(&mut self.space.told, true) {
+            self.event(FULL, 0, &crate::control::Name::default(), self.save.size);
+        }
+        self.make_space();
+    }
+
+    /// Does what the policy says; production goes on when there are slots again.
+    pub(crate) fn make_space(&mut self) {
+        if !self.space.full || self.fenced.is_some() || self.space.growing.is_some() {
+            return;
+        }
+        if self.slots.available_to(0) > 0 {
+            return self.space_again();
+        }
+        if self.space.freed > 0 {
+            self.want_checkpoint();
+        }
+        if self.space.freed > 0 || self.space.freezing > 0 || self.is_sweeping() {
+            return;
+        }
+        match self.superblock.when_full.get() {
+            0 if self.grow() => {}
+            1 => self.give_up_oldest(),
+            3 => self.fail_copies(),
+            _ => {}
+        }
+    }
+
+    /// There are slots: copies go on.
+    pub(crate) fn space_again(&mut self) {
+        self.space.full = false;
+        self.space.told = false;
+        self.commit.wanted = true;
+        let mut waiters = core::mem::take(&mut self.room_waiters);
+        self.wake_all(&mut waiters);
+    }
+
+    /// Asks the driver for a larger save volume; false if the limit is reached.
+    fn grow(&mut self) -> bool {
+        let limit = self.superblock.save_limit.get();
+        let slots_limit = self.superblock.slot_limit.get();
+        let start = self.superblock.slots_start.get();
+        let most = start.saturating_add(slots_limit << self.geometry.shift()).min(limit);
+        let more = (self.save.size / 8).max(1 << 20);
+        let bytes = self.save.size.saturating_add(more).min(most);
+        if bytes <= self.save.size {
+            return false;
+        }
+        self.space.growing = Some(bytes);
+        self.open_step(Owner::Grow, Step::Grow { bytes }, [Piece::None; SEGS], 0);
+        true
+    }
+
+    /// The save volume has grown, or could not.
+    pub(crate) fn grown(&mut self, result: Result<(), Fault>) {
+        let Some(bytes) = self.space.growing.take() else { return };
+        if result.is_err() {
+            // It cannot: as if this were the limit, until the pool is opened again.
+            self.superblock.save_limit = self.save.size.into();
+            return self.make_space();
+        }
+        self.save.size = bytes;
+        let start = self.superblock.slots_start.get();
+        let room = self.geometry.chunk_of(bytes.saturating_sub(start)).0;
+        let slots = room.min(self.superblock.slot_limit.get());
+        // The superblock that says so must be durable before a slot beyond the old end is used: the
+        // checkpoint writes it, and only then `Slots` grows.
+        self.superblock.slots = slots.into();
+        self.event(GROWN, 0, &crate::control::Name::default(), bytes);
+        self.want_checkpoint();
+    }
+
+    /// Gives up the oldest snapshot that nobody needs.
+    fn give_up_oldest(&mut self) {
+        if self.space.giving_up.is_some() || !self.log_has_room(80) {
+            return;
+        }
+        let victim = self
+            .catalog
+            .iter()
+            .filter(|e| e.kind() == Some(Kind::Snapshot) && e.base().is_none())
+            .filter(|e| e.is_living_snapshot() && !e.has(FLAG_HELD))
+            .filter(|e| self.catalog.dependants(e.id()).next().is_none() && !self.pinned(e.id()))
+            .min_by_key(|e| e.epoch())
+            .map(Entity::id);
+        let Some(id) = victim else { return };
+        if let Err(fault) = self.give_up(id) {
+            self.fence(fault);
+        }
+    }
+
+    fn give_up(&mut self, id: EntityId) -> Result<(), Fault> {
+        let (map, name) = self.catalog.get(id).map(|e| (e.map(), e.name)).ok_or(crate::bug!())?;
+        self.catalog.reserve(&self.platform, 4)?;
+        self.begin_group(4)?;
+        self.change(id, |e| {
+            e.set_flags(FLAG_GIVEN_UP, true);
+            e.set_flags(FLAG_DEFERRED, false);
+            e.reason = 1.into();
+        })?;
+        self.log_sweep(crate::engine::NONE, map)?;
+        self.end_group()?;
+        self.cut_off(id);
+        self.event(GIVEN_UP, 1, &name, 0);
+        if self.mutant(crate::mutants::Mutant::GiveUpNotDurable) {
+            return self.given_up();
+        }
+        self.space.giving_up = Some(self.log.last());
+        self.commit.wanted = true;
+        Ok(())
+    }
+
+    /// The giving up is durable: production need not copy for that snapshot any more.
+    pub(crate) fn look_at_given_up(&mut self) {
+        if self.space.giving_up.is_some_and(|pos| pos <= self.commit.durable) {
+            if let Err(fault) = self.given_up() {
+                self.fence(fault);
+            }
+        }
+    }
+
+    fn given_up(&mut self) -> Result<(), Fault> {
+        self.space.giving_up = None;
+        self.refresh_volumes();
+        self.rebuild_views();
+        self.commit.wanted = true;
+        self.make_space();
+        Ok(())
+    }
+
+    /// Fails the writes that wait for slots.
+    fn fail_copies(&mut self) {
+        let mut copies = core::mem::take(&mut self.commit.copies);
+        self.commit.copy_count = 0;
+        self.space.full = false;
+        while let Some(t) = self.tasks.pop(&mut copies) {
+            self.tasks.at_mut(t).queued = false;
+            self.fail_task(t, Fault::NoSpace);
+        }
+    }
+
+    /// A redirected write found no slots.
+    pub(crate) fn no_slots(&mut self, t: u32) {
+        let clone = self.vols.at(self.vol_of(t)).clone;
+        let freed = self.space.freed.saturating_add(self.space.freezing);
+        if clone && freed == 0 && self.superblock.when_full.get() != 0 {
+            return self.fail_task(t, Fault::NoSpace);
+        }
+        self.tasks.at_mut(t).stage = Stage::Durable;
+        self.wait_for_room(t);
+        self.save_full();
+    }
+
+    /// Takes adjacent slots, up to `want`.
+    pub(crate) fn take_slots(&mut self, want: u32) -> Option<(Slot, u32)> {
+        self.slots.alloc_run(want, 0).map(|run| (run.first, run.len))
+    }
+
+    /// Gives back slots that no record names.
+    pub(crate) fn release_slots(&mut self, first: Slot, len: u32) {
+        self.slots.release(crate::slots::Run { first, len });
+    }
+}

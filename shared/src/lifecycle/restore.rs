@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Restoring a production from a snapshot or clone, and taking that back.
+//!
+//! From one record on, the production is a clone of X: what is written goes to a fresh map M, what is
+//! read comes from M or X, and the merge (`merge.rs`) brings it home. X is always a snapshot: of a
+//! clone, a hidden one of that moment. R is the snapshot of what X holds now.
+
+use crate::control::rows::FLAG_HIDDEN;
+use crate::control::{Name, Refusal, FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST};
+use crate::engine::{Core, Stage, NONE};
+use crate::fault::Fault;
+use crate::format::entity::{Entity, Kind, Restore, FLAG_BEFORE_RESTORE};
+use crate::lifecycle::event::RESTORED;
+use crate::lifecycle::moment::MOMENT;
+use crate::platform::Platform;
+use crate::units::{EntityId, Epoch, MapId};
+
+impl<P: Platform> Core<P> {
+    /// Runs the command `Restore`.
+    pub(crate) fn run_restore(&mut self, t: u32) {
+        if !self.take_moment(t) {
+            return;
+        }
+        let Some((name, from)) = self.input(t).map(|c| (c.name, c.other)) else {
+            return self.refuse(t, Refusal::Malformed);
+        };
+        if self.tasks.at(t).stage == Stage::Begin {
+            if let Err((refusal, name)) = self.check_restore(t, &name, &from) {
+                return self.refuse_for(t, refusal, &name);
+            }
+            if let Some(v) = self.vol_named(name.bytes()) {
+                self.cut_off_writers(v);
+                self.hold(v);
+            }
+            if let Some(v) = self.vol_named(from.bytes()) {
+                self.hold(v);
+            }
+            self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
+        }
+        if !self.at_moment(t) || !self.may_change(t, 10) {
+            return;
+        }
+        match self.record_restore(t, &name, &from) {
+            Ok(()) => self.when_logged(t),
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    fn check_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), (Refusal, Name)> {
+        let Some(production) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
+        if production.kind() != Some(Kind::Production) {
+            return Err((Refusal::WrongKind, *name));
+        }
+        if production.restoring().is_some() {
+            return Err((Refusal::Restoring, *name));
+        }
+        let map = production.map();
+        let Some(source) = self.named(from) else { return Err((Refusal::NotFound, *from)) };
+        let (id, base) = (source.id(), source.base());
+        match source.kind() {
+            Some(Kind::Snapshot) if !source.is_living_snapshot() => {
+                return Err((Refusal::Lost, *from));
+            }
+            Some(Kind::Snapshot | Kind::Clone) => {}
+            _ => return Err((Refusal::WrongKind, *from)),
+        }
+        if source.has(crate::control::rows::FLAG_DAMAGED) {
+            return Err((Refusal::Lost, *from));
+        }
+        let bottom = base.map_or(id, |base| self.bottom_of(base));
+        if self.catalog.get(bottom).map(Entity::map) != Some(map) {
+            return Err((Refusal::Unrelated, *from));
+        }
+        let v = self.vol_named(name.bytes()).ok_or((Refusal::NotFound, *name))?;
+        if !self.is_online(v) {
+            return Err((Refusal::Fenced, *name));
+        }
+        if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
+            return Err((Refusal::OpenForWriting, *name));
+        }
+        if self.lifecycle.merge.is_active() {
+            return Err((Refusal::Restoring, *name));
+        }
+        self.catalog.reserve(&self.platform, 12).map_err(|_| (Refusal::NoMemory, *name))
+    }
+
+    /// The production's snapshot that a snapshot rests on in the end.
+    fn bottom_of(&self, snapshot: EntityId) -> EntityId {
+        let mut at = snapshot;
+        while let Some(base) = self.catalog.get(at).and_then(Entity::base) {
+            at = base;
+        }
+        at
+    }
+
+    fn record_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), Fault> {
+        let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
+        let source = self.id_of(from).ok_or(crate::bug!())?;
+        let (rate, started) =
+            self.input(t).map_or((u64::MAX, 0), |c| (c.value.get(), c.time_ns.get()));
+        let order = u8::from(self.flag(t, FLAG_OLD_FIRST));
+        self.begin_group(8)?;
+        let mut before = EntityId(0);
+        if !self.flag(t, FLAG_NO_UNDO) {
+            before = self.record_auto(t, v, name, b"before-restore-", 5)?;
+            self.change(before, |e| e.set_flags(FLAG_BEFORE_RESTORE, true))?;
+        }
+        let x = self.record_x(t, source)?;
+        let before_epoch = self.catalog.newest_epoch(self.vols.at(v).map).unwrap_or_default();
+        let r = self.record_auto(t, v, name, b"restored-", 6)?;
+        let r_epoch = self.epoch();
+        let m = self.next_map();
+        let id = self.vols.at(v).id;
+        self.change(id, |e| {
+            e.restore = Restore {
+                active: 1,
+                order,
+                before_epoch: before_epoch.0.into(),
+                r_epoch: r_epoch.0.into(),
+                x: x.0.into(),
+                m_map: m.0.into(),
+                r: r.0.into(),
+                before: before.0.into(),
+                rate: rate.into(),
+                started_ns: started.into(),
+                ..Restore::default()
+            };
+        })?;
+        self.end_group()?;
+        self.restore_begins(v);
+        Ok(())
+    }
+
+    /// A snapshot that a restore takes by itself, named `VOL@PREFIX<epoch>`.
+    fn record_auto(
+        &mut self,
+        t: u32,
+        v: u32,
+        name: &Name,
+        prefix: &[u8],
+        seed: u32,
+    ) -> Result<EntityId, Fault> {
+        let epoch = self.next_epoch();
+        let full = self.auto_name(name.bytes(), prefix, epoch);
+        self.draft_snapshot(t, v, &full, epoch, seed);
+        self.put_draft()
+    }
+
+    /// X: the snapshot itself, or a hidden one of the clone as it is now.
+    fn record_x(&mut self, t: u32, source: EntityId) -> Result<EntityId, Fault> {
+        let Some(v) = self.vol_of_entity(source) else { return Ok(source) };
+        let epoch = self.next_epoch();
+        let name = self.name_of(source);
+        let hidden = self.auto_name(name.bytes(), b".restore-", epoch);
+        self.draft_snapshot(t, v, &hidden, epoch, 7);
+        self.lifecycle.draft.set_flags(FLAG_HIDDEN, true);
+        let x = self.put_draft()?;
+        self.bump_write_epoch(v, epoch)?;
+        self.refresh_volume(v);
+        Ok(x)
+    }
+
+    /// `VOL@PREFIX<number>`, and while that is taken with a further `+`.
+    pub(crate) fn auto_name(&self, volume: &[u8], prefix: &[u8], epoch: Epoch) -> Name {
+        let mut part = [0u8; 63];
+        let mut len = 0usize;
+        let mut put = |b: u8| {
+            if let Some(at) = part.get_mut(len) {
+                *at = b;
+                len = len.saturating_add(1);
+            }
+        };
+        for &b in prefix.iter().take(40) {
+            put(b);
+        }
+        if prefix.last() != Some(&b'-') {
+            put(b'-');
+        }
+        let mut digits = [0u8; 10];
+        let mut n = epoch.0;
+        let mut count = 0;
+        for digit in &mut digits {
+            *digit = b'0'.saturating_add(u8::try_from(n % 10).unwrap_or(0));
+            n /= 10;
+            count += 1;
+            if n == 0 {
+                break;
+            }
+        }
+        for digit in digits.iter().take(count).rev() {
+            put(*digit);
+        }
+        loop {
+            let name = part.get(..len).and_then(|p| Self::snapshot_name(volume, p));
+            match name {
+                Some(name) if self.named(&name).is_none() => return name,
+                Some(_) => {
+                    if let Some(at) = part.get_mut(len) {
+                        *at = b'_';
+                    }
+                    len = len.saturating_add(1);
+                    if len >= 63 {
+                        return Name::default();
+                    }
+                }
+                None => return Name::default(),
+            }
+        }
+    }
+
+    /// Production reads as X from here on.
+    pub(crate) fn restore_begins(&mut self, v: u32) {
+        let vol = self.vols.at(v);
+        if let Some(fast) = &vol.fast {
+            fast.forget_settled();
+        }
+        let (reads, writes) = vol.fast.as_ref().map_or((0, 0), |f| f.passed());
+        let (reads, writes) =
+            (reads.saturating_add(vol.reads_served), writes.saturating_add(vol.writes_served));
+        self.refresh_volume(v);
+        self.rebuild_views();
+        self.lifecycle.merge.begin(v, reads, writes);
+    }
+
+    /// Runs the command `RestoreRate`.
+    pub(crate) fn run_rate(&mut self, t: u32) {
+        let Some((name, rate)) = self.input(t).map(|c| (c.name, c.value.get())) else {
+            return self.refuse(t, Refusal::Malformed);
+        };
+        let Some(entity) = self.named(&name) else {
+            return self.refuse_for(t, Refusal::NotFound, &name);
+        };
+        if entity.restoring().is_none() {
+            return self.refuse_for(t, Refusal::NotRestoring, &name);
+        }
+        let id = entity.id();
+        if !self.may_change(t, 2) {
+            return;
+        }
+        match self.change(id, |e| e.restore.rate = rate.into()) {
+            Ok(()) => {
+                self.wake_plan();
+                self.when_logged(t);
+            }
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    /// Runs the command `RestoreCancel`: the merge ends, and a restore from `before` begins.
+    pub(crate) fn run_cancel(&mut self, t: u32) {
+        if !self.take_moment(t) {
+            return;
+        }
+        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        if self.tasks.at(t).stage == Stage::Begin {
+            if self.refuse_cancel(t, &name) {
+                return;
+            }
+            self.lifecycle.merge.stop(true);
+            if self.lifecycle.merge.is_busy() {
+                return self.queue_in(t, |core| &mut core.lifecycle.merge.enders);
+            }
+            if let Some(v) = self.vol_named(name.bytes()) {
+                self.cut_off_writers(v);
+                self.hold(v);
+            }
+            self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
+        }
+        if !self.at_moment(t) || !self.may_change(t, 10) {
+            return;
+        }
+        match self.record_cancel(t, &name) {
+            Ok(()) => self.when_logged(t),
+            Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    fn refuse_cancel(&mut self, t: u32, name: &Name) -> bool {
+        let Some(entity) = self.named(name) else {
+            self.refuse_for(t, Refusal::NotFound, name);
+            return true;
+        };
+        let (id, map) = (entity.id(), entity.map());
+        let Some(r) = entity.restoring().copied() else {
+            self.refuse_for(t, Refusal::NotRestoring, name);
+            return true;
+        };
+        let v = self.vol_of_entity(id).unwrap_or(NONE);
+        if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
+            self.refuse_for(t, Refusal::OpenForWriting, name);
+            return true;
+        }
+        if r.before.get() == 0 {
+            self.refuse_for(t, Refusal::NotFound, name);
+            return true;
+        }
+        let mut later = false;
+        let mut epoch = Epoch(r.r_epoch.get());
+        while let Some(next) = self.catalog.next_epoch_at_or_after(map, epoch.next()) {
+            let blocker = self.catalog.snapshot_at(map, next).map(|s| s.name).unwrap_or_default();
+            self.blocker(t, &blocker, 0);
+            later = true;
+            epoch = next;
+        }
+        let r_id = EntityId(r.r.get());
+        if self.catalog.dependants(r_id).next().is_some() || self.is_open(r_id) {
+            let blocker = self.name_of(r_id);
+            self.blocker(t, &blocker, 0);
+            later = true;
+        }
+        if later {
+            self.refuse(t, Refusal::LaterSnapshots);
+        } else if self.catalog.reserve(&self.platform, 12).is_err() {
+            self.refuse(t, Refusal::NoMemory);
+            later = true;
+        }
+        later
+    }
+
+    fn record_cancel(&mut self, t: u32, name: &Name) -> Result<(), Fault> {
+        let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
+        let (id, map) = (self.vols.at(v).id, self.vols.at(v).map);
+        let old = self.catalog.get(id).map(|e| e.restore).ok_or(crate::bug!())?;
+        self.begin_group(10)?;
+        let m = self.next_map();
+        let r_epoch = self.next_epoch();
+        let before = EntityId(old.before.get());
+        let before_epoch = self.catalog.get(before).map(Entity::epoch).ok_or(crate::bug!())?;
+        self.change(id, |e| {
+            e.restore = Restore {
+                x: old.before,
+                m_map: m.0.into(),
+                r_epoch: r_epoch.0.into(),
+                before_epoch: before_epoch.0.into(),
+                r: 0.into(),
+                before: 0.into(),
+                ..old
+            };
+        })?;
+        self.remove_entity(EntityId(old.r.get()))?;
+        self.drop_x(t, &old)?;
+        self.log_sweep(t, MapId(old.m_map.get()))?;
+        self.log_sweep(t, map)?;
+        self.end_group()?;
+        self.restore_begins(v);
+        Ok(())
+    }
+
+    /// Removes the hidden snapshot that stood for a clone.
+    fn drop_x(&mut self, t: u32, restore: &Restore) -> Result<(), Fault> {
+        let x = EntityId(restore.x.get());
+        let Some(entity) = self.catalog.get(x).filter(|e| e.has(FLAG_HIDDEN)) else {
+            return Ok(());
+        };
+        let (map, base) = (entity.map(), entity.base());
+        let owner = entity.owner();
+        self.remove_entity(x)?;
+        self.log_sweep(t, map)?;
+        if let Some(base) = base {
+            self.drop_deferred(t, base)?;
+        }
+        if let Some(v) = self.vol_of_entity(owner) {
+            self.refresh_volume(v);
+        }
+        Ok(())
+    }
+
+    /// All is home: the production is an ordinary one again.
+    pub(crate) fn finish_restore(&mut self, t: u32, v: u32) -> Result<(), Fault> {
+        let id = self.vols.at(v).id;
+        let (restore, name) =
+            self.catalog.get(id).map(|e| (e.restore, e.name)).ok_or(crate::bug!())?;
+        self.begin_group(8)?;
+        self.change(id, |e| e.restore = Restore::default())?;
+        self.drop_x(t, &restore)?;
+        self.log_sweep(t, MapId(restore.m_map.get()))?;
+        self.end_group()?;
+        self.refresh_volume(v);
+        self.rebuild_views();
+        self.commit.wanted = true;
+        self.event(RESTORED, 0, &name, self.lifecycle.merge.done);
+        Ok(())
+    }
+
+    /// Whether a restore needs the snapshot.
+    pub(crate) fn pinned(&self, id: EntityId) -> bool {
+        let Some(entity) = self.catalog.get(id) else { return false };
+        let (map, epoch) = (entity.map(), entity.epoch());
+        (0..self.vols.len()).any(|v| {
+            let vol = self.vols.at(v);
+            let restore = (vol.live && !vol.clone && vol.redirect.is_some())
+                .then(|| self.catalog.get(vol.id).and_then(Entity::restoring))
+                .flatten();
+            restore.is_some_and(|r| {
+                [r.x.get(), r.r.get(), r.before.get()].contains(&id.0)
+                    || (map == vol.map && epoch.0 == r.before_epoch.get())
+            })
+        })
+    }
+}
