@@ -38,14 +38,21 @@ pub struct Opened {
     pub read_only: bool,
 }
 
+/// Why a pool could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// It takes a delta of this many records.
+    Delta(u32),
+    /// For the reason that the sentence gives.
+    Why(String),
+}
+
 /// The core, as a driver sees it. `Core` has the same methods; see there.
 pub trait Engine {
-    /// Whether opening is over, and if it failed, the sentence that says why.
-    fn opened(&self) -> Option<Result<(), String>>;
+    /// Whether opening is over, and if it failed, why.
+    fn opened(&self) -> Option<Result<(), NotOpened>>;
     /// Bytes in a chunk.
     fn chunk(&self) -> u32;
-    /// Bytes in a logical block.
-    fn block(&self) -> u32;
     /// The production volumes to be found.
     fn productions(&self) -> Vec<Production>;
     /// The device of a production is there.
