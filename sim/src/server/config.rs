@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::store::engine::{Engine, Production};
+use rwsnap_core::api::Device;
+
+use crate::store::engine::{Engine, NotOpened, Production};
 use crate::store::Volume;
 
 /// Where clients come from.
@@ -40,10 +42,13 @@ pub struct Plain {
 /// Finds the volume of a production, and says whether to trust that it was not changed.
 pub type Find = Box<dyn FnMut(&Production) -> Result<(Volume, bool), String> + Send>;
 
+/// Begins to open a pool on a save volume, with room for so many records in a delta at least.
+pub type Begin = Box<dyn FnMut(u32, Device) -> Result<Box<dyn Engine + Send>, NotOpened> + Send>;
+
 /// A pool that is to be opened and served.
 pub struct Pool {
-    /// The core, begun on the save volume.
-    pub engine: Box<dyn Engine + Send>,
+    /// Begins to open it.
+    pub begin: Begin,
     /// The save volume.
     pub save: Volume,
     /// Finds its productions.
@@ -52,7 +57,7 @@ pub struct Pool {
     pub open: fn(&std::path::Path) -> Result<Volume, String>,
     /// Bytes in a chunk.
     pub chunk: u32,
-    /// Copy units that the core was told of.
+    /// Copy units that the core is told of.
     pub copy_units: u32,
     /// The control socket.
     pub control: PathBuf,

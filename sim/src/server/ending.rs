@@ -14,12 +14,14 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
+use rwsnap_core::api::Device;
 use rwsnap_core::fault::Fault;
 
-use crate::store::engine::{Engine, Production};
+use crate::store::engine::{Engine, NotOpened, Production};
+use crate::store::offline::not_online;
 use crate::store::{fingerprint, Volume};
 
-use super::config::Find;
+use super::config::{Begin, Find};
 use super::pool::{disk_of, Pool};
 use super::reactor::Reactor;
 
@@ -37,20 +39,44 @@ pub(crate) enum Ending {
     Closed(Result<(), Fault>),
 }
 
+/// What it takes to open the pool.
+pub(crate) struct Opener {
+    /// Begins to open it.
+    pub(crate) begin: Begin,
+    /// Finds its productions.
+    pub(crate) find: Find,
+    /// The save volume.
+    pub(crate) save: Device,
+}
+
+impl Opener {
+    /// Begins to open the pool, with room for so many records at least.
+    pub(crate) fn begin(&mut self, delta: u32) -> io::Result<Box<dyn Engine + Send>> {
+        (self.begin)(delta, self.save).map_err(|why| match why {
+            NotOpened::Why(why) => cannot_open(&why),
+            NotOpened::Delta(need) => cannot_open(&format!("it takes memory for {need} records")),
+        })
+    }
+}
+
+fn cannot_open(why: &str) -> io::Error {
+    io::Error::other(format!("cannot open the pool: {why}"))
+}
+
 impl Reactor {
     /// Opens the pool; brings its productions online; gives the names of those that are missing.
-    pub(crate) fn open_pool(&mut self, find: &mut Find) -> io::Result<()> {
+    pub(crate) fn open_pool(&mut self, opener: &mut Opener) -> io::Result<()> {
         let Some(pool) = self.pool() else { return Ok(()) };
-        self.desk.poke = true;
-        self.drive();
-        while pool.core().opened().is_none() {
-            self.turn()?;
+        loop {
+            match self.opened(&pool)? {
+                Ok(()) => break,
+                Err(NotOpened::Delta(need)) => *pool.core() = opener.begin(need)?,
+                Err(NotOpened::Why(why)) => return Err(cannot_open(&why)),
+            }
         }
-        let opened = pool.core().opened().unwrap_or(Ok(()));
-        opened.map_err(|why| io::Error::other(format!("cannot open the pool: {why}")))?;
         let productions = pool.core().productions();
         for production in productions {
-            if let Err(why) = self.bring_online(&pool, &production, find) {
+            if let Err(why) = self.bring_online(&pool, &production, &mut opener.find) {
                 tracing::warn!("`{}` is offline: {why}", production.name);
             }
         }
@@ -58,6 +84,19 @@ impl Reactor {
         self.desk.poke = true;
         self.drive();
         Ok(())
+    }
+
+    /// Drives the core until it is opened or cannot be.
+    fn opened(&mut self, pool: &Pool) -> io::Result<Result<(), NotOpened>> {
+        self.desk.poke = true;
+        self.drive();
+        loop {
+            let opened = pool.core().opened();
+            if let (Some(result), true) = (opened, self.runs.len() == 0) {
+                return Ok(result);
+            }
+            self.turn()?;
+        }
     }
 
     fn bring_online(
@@ -69,10 +108,7 @@ impl Reactor {
         let (volume, trust) = find(production)?;
         let print = fingerprint::of(&volume).map_err(|e| e.to_string())?;
         let online = pool.core().online(production.dev, volume.device(), print, trust);
-        online.map_err(|_| {
-            let path = volume.path().display();
-            format!("{path} is not as rwsnap left it: it was changed, or is another volume")
-        })?;
+        online.map_err(|why| not_online(why, volume.path()))?;
         self.shared.disks.put(disk_of(production.dev), Arc::new(volume));
         Ok(())
     }

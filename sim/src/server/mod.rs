@@ -38,5 +38,5 @@ mod token;
 mod volume;
 mod work;
 
-pub use config::{Config, Find, Limits, Listen, Plain, Pool, Ready, Served};
+pub use config::{Begin, Config, Find, Limits, Listen, Plain, Pool, Ready, Served};
 pub use run::run;

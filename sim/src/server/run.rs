@@ -16,8 +16,9 @@ use crate::nbd::Address;
 use crate::uring::pool::LARGEST;
 use crate::uring::{Arena, Span};
 
-use super::config::{Config, Find, Listen, Served};
+use super::config::{Config, Listen, Served};
 use super::conn;
+use super::ending::Opener;
 use super::listen::Listener;
 use super::memory::Memory;
 use super::pool::{Disks, Pool};
@@ -94,7 +95,7 @@ struct Stage {
     disks: Disks,
     bare: Vec<Bare>,
     pool: Option<Arc<Pool>>,
-    find: Find,
+    opener: Option<Opener>,
     control: Option<Listener>,
 }
 
@@ -108,17 +109,17 @@ impl Stage {
                     Bare::new(number, &plain)
                 };
                 let bare = plain.into_iter().enumerate().map(put).collect();
-                let find: Find = Box::new(|_| Err(String::new()));
-                return Ok(Self { disks, bare, pool: None, find, control: None });
+                return Ok(Self { disks, bare, pool: None, opener: None, control: None });
             }
             Served::Pool(pool) => *pool,
         };
-        disks.put(0, Arc::new(pool.save));
         let control = Some(Listener::control(&pool.control)?);
         let units = arena.whole().cut(0, layout.units);
-        let shared = Pool::new(pool.engine, pool.chunk, units, pool.open);
-        let find = pool.find;
-        Ok(Self { disks, bare: Vec::new(), pool: Some(Arc::new(shared)), find, control })
+        let mut opener = Opener { begin: pool.begin, find: pool.find, save: pool.save.device() };
+        disks.put(0, Arc::new(pool.save));
+        let core = opener.begin(0)?;
+        let pool = Some(Arc::new(Pool::new(core, pool.chunk, units, pool.open)));
+        Ok(Self { disks, bare: Vec::new(), pool, opener: Some(opener), control })
     }
 }
 
@@ -156,7 +157,9 @@ pub fn run(config: Config) -> io::Result<ExitCode> {
     parts.signals = Some(signals);
     let mut first = Reactor::new(parts)?;
     first.arm();
-    first.open_pool(&mut stage.find)?;
+    if let Some(opener) = &mut stage.opener {
+        first.open_pool(opener)?;
+    }
     let others = start_others(&layout, &shared)?;
     ready(&uris(&shared));
     let served = first.run().and_then(|()| first.outcome());

@@ -91,6 +91,10 @@ pub trait Engine {
     fn close(&mut self);
     /// Whether it is closed.
     fn closed(&self) -> Option<Result<(), Fault>>;
+    /// Bytes in a logical block.
+    fn block(&self) -> u32 {
+        512
+    }
     /// As `attach`, with the hot path of a production.
     ///
     /// # Errors
