@@ -4,7 +4,7 @@
 
 use rwsnap_core::api::{Device, Done, Handle, Limits, Request, Seg, Step, StepId, Submit};
 use rwsnap_core::control::Refusal;
-use rwsnap_core::engine::OpenError;
+use rwsnap_core::engine::{Attached, OpenError};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::format::superblock::Superblock;
 use rwsnap_core::log::Damage;
@@ -13,7 +13,7 @@ use rwsnap_core::Core;
 
 use crate::platform::Host;
 
-use super::engine::{Engine, NotOpened, Opened, Production};
+use super::engine::{Engine, Hot, NotOpened, Opened, Production};
 use super::offline::copy_units;
 
 /// Pages of the cache of metadata: 16 MiB.
@@ -34,19 +34,32 @@ pub fn begin(
     superblock: &Superblock,
     delta: u32,
 ) -> Result<Box<dyn Engine>, NotOpened> {
+    let limits = Limits {
+        cache_pages: CACHE_PAGES,
+        delta_records: DELTA_RECORDS.max(delta),
+        requests: REQUESTS,
+        copy_units: copy_units(superblock.chunk.get()),
+    };
+    Ok(Box::new(begin_with(save, superblock, &limits)?))
+}
+
+/// As [`begin`], with these limits; the delta is made larger if the pool wants that.
+///
+/// # Errors
+///
+/// A sentence.
+pub fn begin_with(
+    save: Device,
+    superblock: &Superblock,
+    limits: &Limits,
+) -> Result<Core<Host>, NotOpened> {
     if superblock.read_only() {
         let why = "it has features that forbid this version of rwsnap to write it";
         return Err(NotOpened::Why(why.to_owned()));
     }
     let stored = u32::try_from(superblock.delta_records.get()).unwrap_or(u32::MAX);
-    let limits = Limits {
-        cache_pages: CACHE_PAGES,
-        delta_records: DELTA_RECORDS.max(stored).max(delta),
-        requests: REQUESTS,
-        copy_units: copy_units(superblock.chunk.get()),
-    };
-    let core = Core::open(Host, &limits, save, superblock).map_err(not_opened)?;
-    Ok(Box::new(core))
+    let limits = Limits { delta_records: limits.delta_records.max(stored), ..*limits };
+    Core::open(Host, &limits, save, superblock).map_err(not_opened)
 }
 
 /// Why a pool cannot be opened, as a sentence.
@@ -89,6 +102,10 @@ impl Engine for Core<Host> {
         self.geometry().chunk_bytes()
     }
 
+    fn block(&self) -> u32 {
+        Self::block(self)
+    }
+
     fn productions(&self) -> Vec<Production> {
         let mut found = Vec::new();
         Self::productions(self, &mut |p| {
@@ -117,6 +134,23 @@ impl Engine for Core<Host> {
             size: attached.size,
             read_only: attached.read_only,
         })
+    }
+
+    fn enter(&mut self, name: &[u8], write: bool) -> Result<(Opened, Option<Hot>), Refusal> {
+        let Attached { handle, size, read_only, fast, .. } = Self::attach(self, name, write)?;
+        Ok((Opened { handle, size, read_only }, fast))
+    }
+
+    fn kick(&mut self) {
+        Self::kick(self);
+    }
+
+    fn handle_lost(&self, handle: Handle) -> bool {
+        Self::handle_lost(self, handle)
+    }
+
+    fn names(&self, visit: &mut dyn FnMut(&str)) {
+        Self::names(self, &mut |name| visit(name.text()));
     }
 
     fn detach(&mut self, handle: Handle) {
