@@ -390,7 +390,9 @@ impl<P: Platform> Core<P> {
 
     fn start_merge_flush(&mut self) {
         let m = &self.lifecycle.merge;
-        let enough = m.waiting == m.words || m.waiting >= WORDS / 2;
+        // Words that wait for copy units get none before those that have some are flushed.
+        let starved = !self.unit_waiters.is_empty();
+        let enough = m.waiting == m.words || m.waiting >= WORDS / 2 || starved;
         if m.waiting == 0 || m.flush_io != 0 || !enough || self.steps.room() < 4 {
             return;
         }
