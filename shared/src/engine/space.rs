@@ -11,7 +11,7 @@
 
 use crate::api::Step;
 use crate::control::rows::{FLAG_DEFERRED, FLAG_GIVEN_UP, FLAG_HELD};
-use crate::engine::{Core, Owner, Piece, Stage, SEGS};
+use crate::engine::{Core, Job, Owner, Piece, Stage, SEGS};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
 use crate::lifecycle::event::{FULL, GIVEN_UP, GROWN};
@@ -28,6 +28,8 @@ pub(crate) struct Space<P: Platform> {
     pub(crate) catalog_pages: PageList<P>,
     /// The save volume is growing to so many bytes.
     growing: Option<u64>,
+    /// Slots that the last who found none needs.
+    need: u64,
     /// Production waits for slots.
     pub(crate) full: bool,
     /// The record that gives up a snapshot must be durable before production goes on.
@@ -43,6 +45,7 @@ impl<P: Platform> Space<P> {
             freezing: 0,
             catalog_pages: PageList::new(p)?,
             growing: None,
+            need: 0,
             full: false,
             giving_up: None,
             told: false,
@@ -90,9 +93,10 @@ impl<P: Platform> Core<P> {
         !self.space.full
     }
 
-    /// Copies found no slots.
-    pub(crate) fn save_full(&mut self) {
+    /// Somebody found no slots, and needs so many.
+    pub(crate) fn save_full(&mut self, need: u64) {
         self.space.full = true;
+        self.space.need = need;
         if !core::mem::replace(&mut self.space.told, true) {
             self.event(FULL, 0, &crate::control::Name::default(), self.save.size);
         }
@@ -104,7 +108,7 @@ impl<P: Platform> Core<P> {
         if !self.space.full || self.fenced.is_some() || self.space.growing.is_some() {
             return;
         }
-        if self.slots.available_to(0) > 0 {
+        if self.slots.available_to(0) >= self.space.need.max(1) {
             return self.space_again();
         }
         if self.space.freed > 0 {
@@ -229,6 +233,13 @@ impl<P: Platform> Core<P> {
         self.commit.copy_count = 0;
         self.space.full = false;
         while let Some(t) = self.tasks.pop(&mut copies) {
+            if self.tasks.at(t).job == Job::Merge {
+                // It waits: nobody is told of its failure.
+                self.tasks.push(&mut self.commit.copies, t);
+                self.commit.copy_count = self.commit.copy_count.saturating_add(1);
+                self.space.full = true;
+                continue;
+            }
             self.tasks.at_mut(t).queued = false;
             self.fail_task(t, Fault::NoSpace);
         }
@@ -238,12 +249,13 @@ impl<P: Platform> Core<P> {
     pub(crate) fn no_slots(&mut self, t: u32) {
         let clone = self.vols.at(self.vol_of(t)).clone;
         let freed = self.space.freed.saturating_add(self.space.freezing);
-        if clone && freed == 0 && self.superblock.when_full.get() != 0 {
+        let policy = self.superblock.when_full.get();
+        if freed == 0 && ((clone && policy != 0) || policy == 3) {
             return self.fail_task(t, Fault::NoSpace);
         }
         self.tasks.at_mut(t).stage = Stage::Durable;
         self.wait_for_room(t);
-        self.save_full();
+        self.save_full(u64::from(self.tasks.at(t).fresh_need.count_ones()));
     }
 
     /// Takes adjacent slots, up to `want`.

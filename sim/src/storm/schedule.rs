@@ -380,7 +380,8 @@ impl<E: Engine> World<E> {
             let mut machine: Machine<E> =
                 crash::reopen(&self.plan, disks, &mut rng, again, &mut self.tally.crashes)?;
             let sweep = crash::sweep(&mut machine, &mut rng)?;
-            let (mut model, pairs) = self.judged(&sweep)?;
+            let (mut model, pairs) =
+                self.judged(&sweep).map_err(|e| format!("{e}\n{}", machine.core.dump()))?;
             if rng.chance(20) {
                 model.adopt(&sweep.rows, &pairs);
                 model.settle(&sweep, &pairs);
@@ -478,7 +479,7 @@ impl<E: Engine> World<E> {
         if self.plan.faults.any() || self.plan.when_full != 3 {
             return Ok(false);
         }
-        Err("a request or command hangs".into())
+        Err(format!("a request or command hangs\n{}", self.machine.core.dump()))
     }
 
     /// A clean close, and the pool opened again.
@@ -498,7 +499,7 @@ impl<E: Engine> World<E> {
         self.machine.drain()?;
         while self.machine.core.closed().is_none() {
             if self.machine.open() == 0 {
-                return Err("the close hangs".into());
+                return Err(format!("the close hangs\n{}", self.machine.core.dump()));
             }
             self.end_step()?;
         }
