@@ -48,6 +48,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// For the log: requests refused, commands refused, steps without memory.
+    pub(super) fn waiting(&self) -> (usize, usize, usize) {
+        (self.refused.len(), self.refused_commands.len(), self.later.len())
+    }
+
     fn is_idle(&self) -> bool {
         self.requests.is_empty()
             && self.commands.is_empty()

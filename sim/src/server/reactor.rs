@@ -315,6 +315,9 @@ impl Reactor {
             }
         }
         self.listen();
+        let (refused, commands, later) = self.desk.waiting();
+        let (parts, runs) = (self.parts.len(), self.runs.len());
+        tracing::trace!(parts, runs, refused, commands, later, "under way");
         self.desk.tick = self.id == 0;
     }
 
