@@ -10,3 +10,4 @@ pub mod platform;
 pub mod server;
 pub mod store;
 pub mod uring;
+pub mod storm;

@@ -191,7 +191,7 @@ impl Verb {
             Self::Bench(verb) => return verb.run(global),
             Self::Completions(verb) => verb.run(),
             Self::Man(verb) => verb.run(global),
-            Self::Storm(verb) => return verb.run(),
+            Self::Storm(verb) => return verb.run(global.verbose > 0),
         }
         .map(|()| 0)
     }

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+
+//! One logical block of a volume as the oracle knows it: which values it may show.
+//!
+//! A write begins and ends at moments of the storm's clock. Of two writes the later one is known
+//! only if one ended before the other began. What a reader may see follows:
+//! - a read that begins at `b` sees a write unless a later one had ended by `b`;
+//! - after a crash a block shows a write unless a later one is *durable*;
+//! - a snapshot taken between `b` and `e` shows what a read between `b` and `e` may see.
+
+/// A moment that has not come.
+pub const NEVER: u64 = u64::MAX;
+
+/// A value that a block may show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Version {
+    /// What the block shows.
+    pub value: u64,
+    /// When the write began; names the write.
+    pub write: u64,
+    /// It came after every write that had ended by then.
+    pub after: u64,
+    /// When it ended, [`NEVER`] as long as it is in flight.
+    pub end: u64,
+    /// It is known to have happened: it hides what came before.
+    pub strong: bool,
+    /// It outlives a crash.
+    pub durable: bool,
+}
+
+impl Version {
+    /// A write that begins at `now`.
+    #[must_use]
+    pub const fn begin(value: u64, now: u64) -> Self {
+        Self { value, write: now, after: now, end: NEVER, strong: false, durable: false }
+    }
+
+    /// Whether it is known to have come after another.
+    #[must_use]
+    pub const fn hides(&self, older: &Self) -> bool {
+        let other = self.write != older.write || self.value != older.value;
+        other && self.strong && self.after > older.end
+    }
+}
+
+/// A block.
+///
+/// # Invariants
+///
+/// Without `more` the block shows `base` alone, durably. With it, `more` has all that it may
+/// show, and is never empty.
+#[derive(Clone, Debug, Default)]
+pub struct Cell {
+    base: u64,
+    more: Option<Box<Vec<Version>>>,
+}
+
+impl Cell {
+    /// A block that shows this value.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self { base: value, more: None }
+    }
+
+    /// Whether just one value can be seen, now and after a crash.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.more.is_none()
+    }
+
+    const fn base_version(&self) -> Version {
+        Version { value: self.base, write: 0, after: 0, end: 0, strong: true, durable: true }
+    }
+
+    /// All that it may show, to someone.
+    pub fn versions(&self) -> impl Iterator<Item = Version> + '_ {
+        let base = self.more.is_none().then(|| self.base_version());
+        base.into_iter().chain(self.more.iter().flat_map(|m| m.iter().copied()))
+    }
+
+    /// Another version.
+    pub fn add(&mut self, version: Version) {
+        let base = self.base_version();
+        self.more.get_or_insert_with(|| Box::new(vec![base])).push(version);
+    }
+
+    /// The write that began at `write` has ended. One that failed, or that is only advice, may
+    /// have happened or not.
+    pub fn end(&mut self, write: u64, now: u64, strong: bool, durable: bool) {
+        let versions = self.more.iter_mut().flat_map(|m| m.iter_mut());
+        for version in versions.filter(|v| v.write == write && v.end == NEVER) {
+            version.end = now;
+            version.strong = strong;
+            version.durable = strong && durable;
+        }
+    }
+
+    /// A flush that began at `begin` has ended well.
+    pub fn flush(&mut self, begin: u64) {
+        let versions = self.more.iter_mut().flat_map(|m| m.iter_mut());
+        for version in versions.filter(|v| v.end <= begin && v.strong) {
+            version.durable = true;
+        }
+    }
+
+    /// What one who looks between `begin` and `end` may see.
+    pub fn seen(&self, begin: u64, end: u64) -> impl Iterator<Item = Version> + '_ {
+        self.versions().filter(move |v| {
+            v.write < end && !self.versions().any(|w| w.end <= begin && w.hides(v))
+        })
+    }
+
+    /// What a crash may leave.
+    pub fn left(&self) -> impl Iterator<Item = Version> + '_ {
+        self.versions().filter(move |v| !self.versions().any(|w| w.durable && w.hides(v)))
+    }
+
+    /// Whether `value` may be seen by one who looks between `begin` and `end`. If so, and if it
+    /// is clear which write that was, it is known to be the last of those that had ended.
+    pub fn observe(&mut self, value: u64, begin: u64, end: u64) -> bool {
+        let mut found = self.seen(begin, end).filter(|v| v.value == value);
+        let Some(first) = found.next() else { return false };
+        let alone = found.next().is_none();
+        drop(found);
+        if alone && first.strong && first.end <= begin {
+            let versions = self.more.iter_mut().flat_map(|m| m.iter_mut());
+            for version in versions.filter(|v| **v == first) {
+                version.after = version.after.max(begin);
+            }
+        }
+        true
+    }
+
+    /// Forgets what nobody can see any more: no reader who began at or after `horizon`, and no
+    /// crash.
+    pub fn prune(&mut self, horizon: u64) {
+        let Some(more) = &mut self.more else { return };
+        let all = more.clone();
+        more.retain(|v| {
+            !all.iter().any(|w| w.durable && w.end <= horizon && w.hides(v))
+        });
+        if let [only] = more.as_slice() {
+            if only.durable && only.end <= horizon {
+                // INVARIANT: the one version left is durable, and no reader is older than it.
+                self.base = only.value;
+                self.more = None;
+            }
+        }
+    }
+
+    /// A block that shows one of these.
+    #[must_use]
+    pub fn among(mut versions: Vec<Version>) -> Self {
+        match versions.as_slice() {
+            [only] => Self::new(only.value),
+            [] => Self::default(),
+            _ => {
+                versions.shrink_to_fit();
+                Self { base: 0, more: Some(Box::new(versions)) }
+            }
+        }
+    }
+
+    /// A block that shows what this one may show, all written durably between two moments.
+    #[must_use]
+    pub fn frozen(&self, begin: u64, end: u64) -> Self {
+        if self.is_settled() {
+            return self.clone();
+        }
+        let (write, strong, durable) = (begin, true, true);
+        Self::among(
+            self.versions()
+                .map(|v| Version { value: v.value, write, after: begin, end, strong, durable })
+                .collect(),
+        )
+    }
+
+    /// It shows this value from now on, durably, and nothing else.
+    pub fn settle(&mut self, value: u64) {
+        *self = Self::new(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(found: impl Iterator<Item = Version>) -> Vec<u64> {
+        found.map(|v| v.value).collect()
+    }
+
+    #[test]
+    fn an_unflushed_write_may_be_lost_and_a_flushed_one_not() {
+        let mut cell = Cell::new(1);
+        cell.add(Version::begin(2, 10));
+        cell.end(10, 20, true, false);
+        assert_eq!(values(cell.seen(21, 22)), [2]);
+        assert_eq!(values(cell.seen(15, 22)), [1, 2]);
+        assert_eq!(values(cell.left()), [1, 2]);
+        cell.flush(19);
+        assert_eq!(values(cell.left()), [1, 2]);
+        cell.flush(21);
+        assert_eq!(values(cell.left()), [2]);
+        cell.prune(30);
+        assert!(cell.is_settled());
+    }
+
+    #[test]
+    fn writes_at_the_same_time_come_in_either_order_until_one_is_seen() {
+        let mut cell = Cell::new(1);
+        cell.add(Version::begin(2, 10));
+        cell.add(Version::begin(3, 11));
+        cell.end(10, 20, true, false);
+        cell.end(11, 21, true, false);
+        assert_eq!(values(cell.seen(30, 31)), [2, 3]);
+        assert!(cell.observe(2, 30, 31));
+        assert!(!cell.observe(3, 32, 33));
+        assert!(!cell.observe(1, 32, 33));
+        assert!(cell.observe(2, 32, 33));
+    }
+
+    #[test]
+    fn a_failed_write_may_have_happened_for_ever() {
+        let mut cell = Cell::new(1);
+        cell.add(Version::begin(2, 10));
+        cell.end(10, 20, false, false);
+        cell.flush(30);
+        assert_eq!(values(cell.left()), [1, 2]);
+        assert_eq!(values(cell.seen(40, 41)), [1, 2]);
+        cell.add(Version::begin(3, 50));
+        cell.end(50, 51, true, true);
+        assert_eq!(values(cell.left()), [3]);
+    }
+}

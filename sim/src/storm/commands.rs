@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+
+//! The administrator: which commands are given, and what the replies mean for the model.
+
+use rwsnap_core::control::{rows, Refusal};
+
+use super::command::{self, Change};
+use super::engine::Engine;
+use super::machine::Wrong;
+use super::model::{Key, Model, Sort};
+use super::oracle::Row;
+use super::plan::WHEN_FULL;
+use super::schedule::World;
+
+/// A command under way. After each one the pool is listed.
+#[derive(Clone, Debug)]
+pub struct Given {
+    change: Change,
+    cookie: u64,
+    pub(super) begin: u64,
+    /// It is done, and the list is being asked for: the rows so far.
+    listed: Option<Vec<Row>>,
+}
+
+impl Given {
+    /// The change that is neither done nor refused yet, and since when.
+    #[must_use]
+    pub fn change(&self) -> Option<(&Change, u64)> {
+        self.listed.is_none().then_some((&self.change, self.begin))
+    }
+
+    /// Whose content it replaces, with whose, since when.
+    #[must_use]
+    pub fn replaces(&self, model: &Model) -> Option<(Key, Key, u64)> {
+        let (change, begin) = self.change()?;
+        change.replaces(model).map(|(to, from)| (to, from, begin))
+    }
+
+    /// Whether it cuts clients off.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        matches!(
+            self.change,
+            Change::Refresh { force: true, .. }
+                | Change::Restore { force: true, .. }
+                | Change::Destroy { force: true, .. }
+                | Change::Cancel(_, true)
+        )
+    }
+}
+
+impl Change {
+    /// The verb, for the counts.
+    const fn verb(&self) -> &'static str {
+        match self {
+            Self::Snapshot(_) => "snapshot",
+            Self::Clone(..) => "clone",
+            Self::Refresh { .. } => "refresh",
+            Self::Restore { .. } => "restore",
+            Self::Rate(..) => "rate",
+            Self::Cancel(..) => "cancel",
+            Self::Destroy { .. } => "destroy",
+            Self::Rename(..) => "rename",
+            Self::Hold(_) => "hold",
+            Self::Release(_) => "release",
+            Self::Set(..) => "set",
+        }
+    }
+}
+
+impl<E: Engine> World<E> {
+    /// Gives a command, if none is under way.
+    pub(super) fn give(&mut self) -> Result<(), Wrong> {
+        if self.given.is_some() || !self.doubt.is_empty() {
+            return Ok(());
+        }
+        let Some(change) = self.choose() else { return Ok(()) };
+        let random = self.rng.next();
+        let bytes = change.bytes(&self.model, self.wall_ns, random);
+        self.trace.note(&[random]);
+        self.trace.say(|| {
+            let names: Vec<_> = self.model.keys(|_| true);
+            let names: Vec<_> =
+                names.iter().map(|k| format!("{k}={}", self.model.show(*k))).collect();
+            format!("{:6} command {change:?} ({})", self.now, names.join(" "))
+        });
+        // The core may reply at once: what is given must be known before.
+        let begin = self.now;
+        self.given = Some(Given { change, cookie: 0, begin, listed: None });
+        let cookie = self.machine.command(bytes)?;
+        if let Some(given) = &mut self.given {
+            given.cookie = cookie;
+        }
+        Ok(())
+    }
+
+    fn fresh(&mut self, prefix: &str) -> String {
+        self.names += 1;
+        format!("{prefix}{}", self.names)
+    }
+
+    fn one(&mut self, keys: &[Key]) -> Option<Key> {
+        (!keys.is_empty()).then(|| self.rng.pick(keys))
+    }
+
+    fn choose(&mut self) -> Option<Change> {
+        let snapshots = self.model.keys(|e| matches!(e.sort, Sort::Snapshot(_)));
+        let volumes = self.model.keys(|e| !matches!(e.sort, Sort::Snapshot(_)));
+        let clones = self.model.keys(|e| matches!(e.sort, Sort::Clone(_)));
+        let many = self.model.entities.len() > 12;
+        let grow = if many { 1 } else { 12 };
+        let weights = [grow * 2, grow, 6, 6, 3, 2, if many { 30 } else { 8 }, 2, 1, 2, 2];
+        Some(match self.rng.weighted(&weights) {
+            0 => self.choose_snapshot(&volumes),
+            1 => Change::Clone(self.one(&snapshots)?, self.fresh("c")),
+            2 => Change::Refresh {
+                clone: self.one(&clones)?,
+                to: if self.rng.chance(60) { self.one(&snapshots) } else { None },
+                keep: self.rng.chance(30).then(|| self.fresh("k")),
+                force: self.rng.chance(50),
+            },
+            3 => self.choose_restore(&snapshots, &clones)?,
+            4 => Change::Rate(self.choose_production()?, self.choose_rate()),
+            5 => Change::Cancel(self.choose_production()?, self.rng.chance(50)),
+            6 => {
+                let mut keys = vec![self.one(&[snapshots, clones].concat())?];
+                if self.rng.chance(20) {
+                    keys.extend(self.one(&self.model.keys(|e| e.deferred || e.held)));
+                    keys.dedup();
+                }
+                let (recursive, defer) = (self.rng.chance(30), self.rng.chance(20));
+                Change::Destroy { keys, recursive, defer, force: self.rng.chance(30) }
+            }
+            7 => self.choose_rename(&snapshots, &clones)?,
+            8 => Change::Hold(self.one(&snapshots)?),
+            9 => Change::Release(self.one(&self.model.keys(|e| e.held))?),
+            _ => self.choose_property(&clones),
+        })
+    }
+
+    fn choose_snapshot(&mut self, volumes: &[Key]) -> Change {
+        let part = self.fresh("s");
+        let some: Vec<Key> = match self.rng.below(3) {
+            0 => volumes.iter().copied().filter(|_| self.rng.chance(60)).collect(),
+            _ => Vec::new(),
+        };
+        let some = if some.is_empty() { vec![self.rng.pick(volumes)] } else { some };
+        Change::Snapshot(some.into_iter().map(|key| (key, part.clone())).collect())
+    }
+
+    fn choose_restore(&mut self, snapshots: &[Key], clones: &[Key]) -> Option<Change> {
+        let from = self.one(&[snapshots, clones].concat())?;
+        let volume = if self.rng.chance(95) {
+            self.model.root(from)
+        } else {
+            self.choose_production()?
+        };
+        Some(Change::Restore {
+            volume,
+            from,
+            force: self.rng.chance(70),
+            no_undo: self.rng.chance(40),
+            old_first: self.rng.chance(50),
+            rate: self.choose_rate(),
+        })
+    }
+
+    fn choose_rate(&mut self) -> u64 {
+        self.rng.pick(&[u64::MAX, u64::MAX, u64::MAX, 1 << 20, 0])
+    }
+
+    fn choose_production(&mut self) -> Option<Key> {
+        let productions = self.model.keys(|e| matches!(e.sort, Sort::Production(_)));
+        self.one(&productions)
+    }
+
+    fn choose_rename(&mut self, snapshots: &[Key], clones: &[Key]) -> Option<Change> {
+        let key = self.one(&[snapshots, clones].concat())?;
+        Some(Change::Rename(key, self.fresh("r")))
+    }
+
+    fn choose_property(&mut self, clones: &[Key]) -> Change {
+        let chunk = u64::from(self.plan.chunk);
+        match (self.rng.below(4), self.one(clones)) {
+            (0, Some(clone)) => {
+                let quota = self.rng.pick(&[0, chunk, chunk * 8, chunk * 1000]);
+                Change::Set(Some(clone), "quota", quota.to_string())
+            }
+            (1, Some(clone)) => {
+                let reservation = self.rng.pick(&[0, chunk, chunk * 8]);
+                Change::Set(Some(clone), "reservation", reservation.to_string())
+            }
+            (2, _) => {
+                let span = chunk << self.rng.below(4);
+                Change::Set(None, "copy-span", span.to_string())
+            }
+            _ => Change::Set(None, "when-full", WHEN_FULL[self.plan.when_full].into()),
+        }
+    }
+
+    /// A command's reply, or the list after it.
+    pub(super) fn replied(&mut self, cookie: u64, bytes: &[u8]) -> Result<(), Wrong> {
+        let Some(given) = self.given.take_if(|g| g.cookie == cookie) else { return Ok(()) };
+        let (head, rows) = command::parse(bytes)?;
+        let refusal = Refusal::from_number(head.refusal.get())
+            .ok_or_else(|| format!("a reply with refusal {}", head.refusal))?;
+        self.trace.note(&[u64::from(head.refusal.get())]);
+        match given.listed {
+            None => self.changed(given, refusal, head.value.get()),
+            Some(mut listed) => {
+                for row in rows {
+                    listed.push(command::entity(row)?);
+                }
+                let from = head.next.get();
+                if from != u64::MAX {
+                    return self.ask_list(given.change, given.begin, listed, from);
+                }
+                listed.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
+                let pairs = self.model.matching(&listed, self.leave());
+                let pairs = pairs.map_err(|w| format!("after {:?}: {w}", given.change))?;
+                self.model.adopt(&listed, &pairs);
+                self.drop_lost();
+                Ok(())
+            }
+        }
+    }
+
+    /// The reply of a command that changes the pool.
+    fn changed(&mut self, given: Given, refusal: Refusal, detail: u64) -> Result<(), Wrong> {
+        let Given { change, begin, .. } = given;
+        self.trace.say(|| format!("{:6} reply {refusal:?}", self.now));
+        let counts = self.tally.commands.entry(change.verb()).or_default();
+        match refusal {
+            Refusal::None => {
+                counts.0 += 1;
+                let change_now = &change;
+                self.model = change_now.apply(&self.model, begin, self.now);
+            }
+            Refusal::Bug => return Err(format!("{change:?} met a bug at line {detail}")),
+            Refusal::Malformed | Refusal::BadName => {
+                return Err(format!("{change:?} is refused: {refusal:?}"));
+            }
+            Refusal::Fenced | Refusal::Io if !self.plan.faults.any() => {
+                return Err(format!("{change:?} is refused: {refusal:?}, on sound disks"));
+            }
+            Refusal::Fenced | Refusal::Io => {
+                counts.1 += 1;
+                self.fenced = true;
+                self.doubt.push((change, begin, self.now));
+                return Ok(());
+            }
+            _ => counts.1 += 1,
+        }
+        self.ask_list(change, begin, Vec::new(), 0)
+    }
+
+    fn ask_list(
+        &mut self,
+        change: Change,
+        begin: u64,
+        listed: Vec<Row>,
+        from: u64,
+    ) -> Result<(), Wrong> {
+        let cookie = self.machine.command(command::list(from))?;
+        self.given = Some(Given { change, cookie, begin, listed: Some(listed) });
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT
+
+//! What comes after a crash: a fresh core on what the disks kept, read from end to end.
+
+use rwsnap_core::api::Op;
+use rwsnap_core::control::{rows, Refusal};
+use rwsnap_core::fault::Fault;
+
+use super::block::Block;
+use super::command;
+use super::disk::{Disk, Survive};
+use super::engine::Engine;
+use super::machine::{Event, Io, Machine, Wrong};
+use super::oracle::{Row, Shown, Sweep};
+use super::plan::Plan;
+use super::rng::Rng;
+
+/// Steps that opening or a sweep may take before it counts as hung.
+const PATIENCE: u64 = 200_000;
+
+/// What a crash leaves of all disks.
+pub fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
+    let torn = rng.pick(&[0, 0, 20, 100]);
+    let style = rng.below(6);
+    let favourite = rng.index(disks.len());
+    let image = |(dev, disk): (usize, &Disk)| {
+        let keep = match style {
+            0 => 0,
+            1 => 100,
+            2 if dev == favourite => 0,
+            2 => 100,
+            3 if dev == favourite => 100,
+            3 => 0,
+            _ => rng.pick(&[10, 50, 90]),
+        };
+        disk.crashed(Survive { seed: rng.next(), keep, torn })
+    };
+    disks.iter().enumerate().map(image).collect()
+}
+
+/// A core on these disks, opened and started. In `again` of a hundred steps of the opening it
+/// crashes and begins once more; how often that happened is added to `crashes`.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn reopen<E: Engine>(
+    plan: &Plan,
+    mut disks: Vec<Disk>,
+    rng: &mut Rng,
+    again: u64,
+    crashes: &mut u64,
+) -> Result<Machine<E>, Wrong> {
+    let mut lives = 4;
+    'life: loop {
+        let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
+        let mut machine = Machine::new(core, disks, plan.save_limit);
+        machine.drain()?;
+        let mut failed = false;
+        for _ in 0..PATIENCE {
+            match machine.core.opened() {
+                Some(Ok(())) => {
+                    start(&mut machine)?;
+                    return Ok(machine);
+                }
+                Some(Err(_)) if failed => {
+                    disks = crashed(&machine.disks, rng);
+                    continue 'life;
+                }
+                Some(Err(why)) => return Err(format!("the pool does not open: {why}")),
+                None if machine.open() == 0 => return Err("the opening hangs".into()),
+                None => {}
+            }
+            let index = rng.index(machine.open());
+            if lives > 0 && rng.below(1000) < again {
+                lives -= 1;
+                *crashes += 1;
+                if rng.chance(20) {
+                    // A disk fails: the opening must fail, or not need what failed.
+                    failed = true;
+                    machine.end(index, false, rng)?;
+                    continue;
+                }
+                disks = crashed(&machine.disks, rng);
+                continue 'life;
+            }
+            machine.end(index, true, rng)?;
+        }
+        return Err("the opening never ends".into());
+    }
+}
+
+/// Hands the production volumes to a core that has opened its pool.
+fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
+    for found in machine.core.productions() {
+        let disk = machine.disks.get(usize::from(found.dev.0)).ok_or("a volume on no device")?;
+        let device = disk.device;
+        let fingerprint = found.fingerprint.map_or(0, |_| disk.fingerprint());
+        if found.fingerprint.is_some() {
+            let other = machine.core.online(found.dev, device, fingerprint ^ 1, false);
+            if other.is_ok() {
+                return Err(format!("device {:?} was changed and is not refused", found.dev));
+            }
+        }
+        if let Err(refusal) = machine.core.online(found.dev, device, fingerprint, false) {
+            return Err(format!("device {:?} is refused: {refusal:?}", found.dev));
+        }
+    }
+    machine.core.start();
+    machine.drain()
+}
+
+/// Ends steps until one of the events is there that `wanted` takes; gives it.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn until<E: Engine, T>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    mut wanted: impl FnMut(Event) -> Option<T>,
+) -> Result<T, Wrong> {
+    let mut idle = 0u64;
+    for _ in 0..PATIENCE {
+        while let Some(event) = machine.events.pop_front() {
+            if let Some(found) = wanted(event) {
+                return Ok(found);
+            }
+        }
+        if machine.open() > 0 {
+            idle = 0;
+            let index = rng.index(machine.open());
+            machine.end(index, true, rng)?;
+        } else {
+            idle += 1;
+            if idle > 50 {
+                return Err("a request or command hangs".into());
+            }
+            machine.core.tick(idle * 100_000_000);
+            machine.drain()?;
+        }
+    }
+    Err("a request or command never ends".into())
+}
+
+/// Gives a command and waits for its reply.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn ask<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>, Wrong> {
+    let cookie = machine.command(bytes)?;
+    until(machine, rng, |event| match event {
+        Event::Reply(its, reply) if its == cookie => Some(reply),
+        _ => None,
+    })
+}
+
+/// All volumes and snapshots that are not hidden.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
+    let mut all = list_all(machine, rng)?;
+    all.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
+    Ok(all)
+}
+
+/// All volumes and snapshots.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn list_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    loop {
+        let reply = ask(machine, rng, command::list(from))?;
+        let (head, rows) = command::parse(&reply)?;
+        if head.refusal.get() != 0 {
+            return Err(format!("the list is refused: {}", head.refusal));
+        }
+        for row in rows {
+            all.push(command::entity(row)?);
+        }
+        from = head.next.get();
+        if from == u64::MAX {
+            return Ok(all);
+        }
+    }
+}
+
+/// Reads the whole pool.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep, Wrong> {
+    let mut sweep = Sweep { rows: list(machine, rng)?, ..Sweep::default() };
+    for row in &sweep.rows {
+        let shown = read_all(machine, rng, row).map_err(|w| format!("{}: {w}", row.name))?;
+        sweep.content.insert(row.id, shown);
+    }
+    Ok(sweep)
+}
+
+/// Reads a volume from end to end, word by word, several requests at a time.
+fn read_all<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    row: &Row,
+) -> Result<Shown, Wrong> {
+    let block = u64::from(machine.disks[0].device.block);
+    let blocks = row.size / block;
+    let opened = match machine.core.attach(&row.name, false) {
+        Ok(opened) => opened,
+        Err(Refusal::Lost) => {
+            return Ok(vec![Err(Fault::Fenced); usize::try_from(blocks).unwrap_or(0)]);
+        }
+        Err(refusal) => return Err(format!("cannot be opened: {refusal:?}")),
+    };
+    machine.drain()?;
+    let each = machine.core.geometry().word_bytes() / block;
+    let mut shown = vec![Err(Fault::Range); usize::try_from(blocks).unwrap_or(0)];
+    let (mut at, mut flying) = (0, 0);
+    while at < blocks || flying > 0 {
+        if at < blocks && flying < 3 {
+            let len = each.min(blocks - at);
+            let data = vec![Block::ZERO; usize::try_from(len).unwrap_or(0)];
+            let io = Io { handle: opened.handle, op: Op::Read, at, blocks: data, left: 0, failed: None };
+            machine.request(io, opened.fast.as_ref(), 0)?;
+            (at, flying) = (at + len, flying + 1);
+            continue;
+        }
+        let io = until(machine, rng, |event| match event {
+            Event::Io(_, io) => Some(io),
+            Event::Reply(..) => None,
+        })?;
+        flying -= 1;
+        let first = usize::try_from(io.at).unwrap_or(0);
+        for (to, from) in shown[first..].iter_mut().zip(&io.blocks) {
+            *to = io.failed.map_or_else(|| Ok(from.value()), Err);
+        }
+    }
+    machine.core.detach(opened.handle);
+    machine.drain()?;
+    if shown.contains(&Err(Fault::Range)) {
+        return Err("fails a read within its size".into());
+    }
+    retry_blocks(machine, rng, row, &mut shown)?;
+    Ok(shown)
+}
+
+/// A read of a whole word fails for one block's sake: reads the others by themselves.
+fn retry_blocks<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    row: &Row,
+    shown: &mut Shown,
+) -> Result<(), Wrong> {
+    if shown.iter().all(Result::is_ok) {
+        return Ok(());
+    }
+    let Ok(opened) = machine.core.attach(&row.name, false) else { return Ok(()) };
+    let (handle, op) = (opened.handle, Op::Read);
+    for (at, to) in (0..).zip(shown.iter_mut()).filter(|(_, found)| found.is_err()) {
+        let io = Io { handle, op, at, blocks: vec![Block::ZERO], left: 0, failed: None };
+        machine.request(io, opened.fast.as_ref(), 0)?;
+        let io = until(machine, rng, |event| match event {
+            Event::Io(_, io) => Some(io),
+            Event::Reply(..) => None,
+        })?;
+        *to = io.failed.map_or_else(|| Ok(io.blocks[0].value()), Err);
+    }
+    machine.core.detach(handle);
+    machine.drain()
+}
+

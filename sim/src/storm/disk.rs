@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT
+
+//! Simulated disks that keep no promise but those that real ones make.
+//!
+//! A write is *in flight* until it completes, then *pending* until a flush that was begun after
+//! its completion has ended, then *durable*. A crash leaves in each block its durable content or
+//! that of any write in flight or pending: lost, kept, out of order, torn at the block. A read
+//! finds the newest; where a write is in flight meanwhile, the old or the new, block by block.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rwsnap_core::api::Device;
+
+use super::block::Block;
+use super::rng::{mix, Rng};
+
+/// Blocks that share a copy until one of them is written.
+const PAGE: usize = 64;
+
+/// A write that is pending.
+#[derive(Clone, Debug)]
+struct Version {
+    data: Block,
+    write: u64,
+    begun: u64,
+    done: u64,
+    /// A flush failed over it: no later flush can be believed to cover it.
+    poisoned: bool,
+}
+
+/// A write in flight.
+#[derive(Clone, Debug)]
+pub struct Writing {
+    write: u64,
+    begun: u64,
+    at: u64,
+    data: Vec<Block>,
+    kind: Kind,
+}
+
+/// What a write in flight does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Stores; with `fua`, durable when done.
+    Write {
+        /// Durable when done.
+        fua: bool,
+    },
+    /// May zero blocks or leave them.
+    Discard,
+}
+
+/// A read in flight.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    at: u64,
+    found: Vec<Block>,
+}
+
+/// A flush in flight: what had completed before it began.
+#[derive(Clone, Copy, Debug)]
+pub struct Flushing(u64);
+
+/// What outlives a crash, decided by hashing alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Survive {
+    /// Decides.
+    pub seed: u64,
+    /// Percent of the writes that are kept.
+    pub keep: u64,
+    /// Percent of the writes that are torn: each block decides for itself.
+    pub torn: u64,
+}
+
+impl Survive {
+    fn keeps(&self, write: u64, block: u64) -> bool {
+        let own = mix(self.seed ^ mix(write));
+        let coin = if own % 100 < self.torn { mix(own ^ block) } else { mix(own) };
+        coin % 100 < self.keep
+    }
+}
+
+/// A simulated disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// As the core is told.
+    pub device: Device,
+    /// A failed flush loses what it was to cover, for good.
+    pub treacherous: bool,
+    durable: Vec<Rc<Vec<Block>>>,
+    pending: BTreeMap<u64, Vec<Version>>,
+    flying: Vec<Writing>,
+    clock: u64,
+}
+
+impl Disk {
+    /// A disk of zeros.
+    #[must_use]
+    pub fn new(device: Device, treacherous: bool) -> Self {
+        let mut disk = Self {
+            device,
+            treacherous,
+            durable: Vec::new(),
+            pending: BTreeMap::new(),
+            flying: Vec::new(),
+            clock: 0,
+        };
+        disk.grow(device.size);
+        disk
+    }
+
+    /// Makes it `bytes` large; it never shrinks.
+    pub fn grow(&mut self, bytes: u64) {
+        self.device.size = self.device.size.max(bytes);
+        let blocks = self.device.size.div_ceil(u64::from(self.device.block));
+        let pages = blocks.div_ceil(PAGE as u64);
+        let zero = Rc::new(vec![Block::ZERO; PAGE]);
+        while (self.durable.len() as u64) < pages {
+            self.durable.push(Rc::clone(&zero));
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn place(block: u64) -> (usize, usize) {
+        let block = usize::try_from(block).unwrap_or(usize::MAX);
+        (block / PAGE, block % PAGE)
+    }
+
+    /// Stores a block durably, without any step: for what was there before the story begins.
+    pub fn put(&mut self, block: u64, data: Block) {
+        let (page, at) = Self::place(block);
+        Rc::make_mut(&mut self.durable[page])[at] = data;
+    }
+
+    /// The content that a read finds now.
+    #[must_use]
+    pub fn get(&self, block: u64) -> &Block {
+        let (page, at) = Self::place(block);
+        match self.pending.get(&block).and_then(|versions| versions.last()) {
+            Some(version) => &version.data,
+            None => &self.durable[page][at],
+        }
+    }
+
+    /// A hash of all that a read finds now.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let blocks = self.device.size / u64::from(self.device.block);
+        (0..blocks).fold(1, |sum, block| mix(sum ^ self.get(block).value()))
+    }
+
+    /// Begins a write.
+    pub fn begin_write(&mut self, at: u64, data: Vec<Block>, kind: Kind) -> u64 {
+        let write = self.tick();
+        self.flying.push(Writing { write, begun: write, at, data, kind });
+        write
+    }
+
+    /// The data of a write in flight.
+    #[must_use]
+    pub fn data_of(&self, write: u64) -> Option<&[Block]> {
+        self.flying.iter().find(|f| f.write == write).map(|f| f.data.as_slice())
+    }
+
+    /// Ends a write; one that failed has stored any of its blocks.
+    pub fn end_write(&mut self, write: u64, ok: bool, rng: &mut Rng) {
+        let done = self.tick();
+        let Some(index) = self.flying.iter().position(|f| f.write == write) else { return };
+        let flight = self.flying.swap_remove(index);
+        for (block, data) in (flight.at..).zip(&flight.data) {
+            if (!ok || flight.kind == Kind::Discard) && rng.chance(50) {
+                continue;
+            }
+            let durable = ok
+                && (!self.device.volatile || matches!(flight.kind, Kind::Write { fua: true }));
+            if durable {
+                self.pending.remove(&block);
+                self.put(block, data.clone());
+                continue;
+            }
+            let (write, begun) = (flight.write, flight.begun);
+            let poisoned = !ok && self.treacherous;
+            let version = Version { data: data.clone(), write, begun, done, poisoned };
+            let versions = self.pending.entry(block).or_default();
+            // Of two writes at the same time either may have come last.
+            let swap = versions.last().is_some_and(|last| last.done > version.begun);
+            let place = versions.len() - usize::from(swap && rng.chance(50));
+            versions.insert(place, version);
+        }
+    }
+
+    /// Begins a read.
+    #[must_use]
+    pub fn begin_read(&self, at: u64, blocks: u64) -> Reading {
+        Reading { at, found: (at..at + blocks).map(|b| self.get(b).clone()).collect() }
+    }
+
+    /// Ends a read: in each block what was there when it began, what is there now, or what a
+    /// write in flight is putting there.
+    pub fn end_read(&self, reading: Reading, rng: &mut Rng) -> Vec<Block> {
+        let mut found = reading.found;
+        for (block, data) in (reading.at..).zip(found.iter_mut()) {
+            let now = self.get(block);
+            if now != data && rng.chance(50) {
+                *data = now.clone();
+            }
+            for flight in &self.flying {
+                let new = block.checked_sub(flight.at).and_then(|i| {
+                    flight.data.get(usize::try_from(i).unwrap_or(usize::MAX))
+                });
+                if let Some(new) = new.filter(|_| rng.chance(30)) {
+                    *data = new.clone();
+                }
+            }
+        }
+        found
+    }
+
+    /// Begins a flush.
+    pub fn begin_flush(&mut self) -> Flushing {
+        Flushing(self.tick())
+    }
+
+    /// Ends a flush. After a failed one, a treacherous disk has forgotten that it owes the data.
+    pub fn end_flush(&mut self, flush: Flushing, ok: bool) {
+        let pending = std::mem::take(&mut self.pending);
+        for (block, mut versions) in pending {
+            if !ok {
+                for version in versions.iter_mut().filter(|v| v.done <= flush.0) {
+                    version.poisoned |= self.treacherous;
+                }
+            } else if let Some(last) =
+                versions.iter().rposition(|v| v.done <= flush.0 && !v.poisoned)
+            {
+                self.put(block, versions[last].data.clone());
+                versions.drain(..=last);
+            }
+            if !versions.is_empty() {
+                self.pending.insert(block, versions);
+            }
+        }
+    }
+
+    /// Whether a crash could leave anything but what is there now.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty() && self.flying.is_empty()
+    }
+
+    /// The disk after a crash.
+    #[must_use]
+    pub fn crashed(&self, survive: Survive) -> Self {
+        let mut after = Self {
+            device: self.device,
+            treacherous: self.treacherous,
+            durable: self.durable.clone(),
+            pending: BTreeMap::new(),
+            flying: Vec::new(),
+            clock: self.clock,
+        };
+        for (&block, versions) in &self.pending {
+            let kept = versions.iter().rev().find(|v| survive.keeps(v.write, block));
+            if let Some(version) = kept {
+                after.put(block, version.data.clone());
+            }
+        }
+        for flight in &self.flying {
+            for (block, data) in (flight.at..).zip(&flight.data) {
+                if survive.keeps(flight.write, block) {
+                    after.put(block, data.clone());
+                }
+            }
+        }
+        after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICE: Device = Device { size: 65536, block: 512, volatile: true, fua: true };
+    const ALL: Survive = Survive { seed: 1, keep: 100, torn: 0 };
+    const NONE: Survive = Survive { seed: 1, keep: 0, torn: 0 };
+
+    fn write(disk: &mut Disk, at: u64, words: &[u64], fua: bool) {
+        let data = words.iter().map(|&w| Block::Word(w)).collect();
+        let id = disk.begin_write(at, data, Kind::Write { fua });
+        disk.end_write(id, true, &mut Rng::new(1));
+    }
+
+    #[test]
+    fn a_flush_covers_what_completed_before_it_began() {
+        let mut disk = Disk::new(DEVICE, false);
+        write(&mut disk, 3, &[7, 8], false);
+        let flush = disk.begin_flush();
+        write(&mut disk, 4, &[9], false);
+        disk.end_flush(flush, true);
+        let after = disk.crashed(NONE);
+        assert_eq!((after.get(3), after.get(4)), (&Block::Word(7), &Block::Word(8)));
+        assert_eq!(disk.crashed(ALL).get(4), &Block::Word(9));
+        assert_eq!(disk.get(4), &Block::Word(9));
+    }
+
+    #[test]
+    fn fua_is_durable_when_done_and_not_before() {
+        let mut disk = Disk::new(DEVICE, false);
+        let id = disk.begin_write(0, vec![Block::Word(5)], Kind::Write { fua: true });
+        assert_eq!(disk.crashed(NONE).get(0), &Block::ZERO);
+        assert_eq!(disk.crashed(ALL).get(0), &Block::Word(5));
+        disk.end_write(id, true, &mut Rng::new(1));
+        assert_eq!(disk.crashed(NONE).get(0), &Block::Word(5));
+        assert!(disk.is_settled());
+    }
+
+    #[test]
+    fn a_failed_flush_of_a_treacherous_disk_is_never_made_good() {
+        let mut disk = Disk::new(DEVICE, true);
+        write(&mut disk, 0, &[1], false);
+        let flush = disk.begin_flush();
+        disk.end_flush(flush, false);
+        let flush = disk.begin_flush();
+        disk.end_flush(flush, true);
+        assert_eq!(disk.get(0), &Block::Word(1));
+        assert_eq!(disk.crashed(NONE).get(0), &Block::ZERO);
+    }
+
+    #[test]
+    fn torn_writes_leave_some_blocks() {
+        let mut disk = Disk::new(DEVICE, false);
+        write(&mut disk, 0, &[1; 64], false);
+        let torn = disk.crashed(Survive { seed: 5, keep: 50, torn: 100 });
+        let kept = (0..64).filter(|&b| torn.get(b) == &Block::Word(1)).count();
+        assert!((10..54).contains(&kept), "{kept}");
+    }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+
+//! The core as the storm drives it. A trait, so that the storm itself is tested with a core that
+//! is naive enough to be right.
+
+use rwsnap_core::api::{Device, Done, Handle, Op, Request, Seg, Step, StepId, Submit};
+use rwsnap_core::control::Refusal;
+use rwsnap_core::fault::Fault;
+use rwsnap_core::units::{Dev, EntityId, Geometry};
+
+use super::disk::Disk;
+use super::plan::Plan;
+
+/// A production volume that the pool knows of.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its device.
+    pub dev: Dev,
+    /// Bytes.
+    pub size: u64,
+    /// Of its content at the last clean close.
+    pub fingerprint: Option<u64>,
+}
+
+/// An opened volume.
+#[derive(Clone, Debug)]
+pub struct Opened<F> {
+    /// For requests.
+    pub handle: Handle,
+    /// Bytes.
+    pub size: u64,
+    /// Not to be written.
+    pub read_only: bool,
+    /// The hot path, if it has one.
+    pub fast: Option<F>,
+    /// Which volume it is.
+    pub id: EntityId,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Routed<T> {
+    /// Straight to this device, from this byte on; then `leave` with the token.
+    Pass(Dev, u64, T),
+    /// Through the core.
+    Slow,
+}
+
+/// `rwsnap_core`'s `Core` and `Fast`; see there.
+pub trait Engine: Sized {
+    /// The hot path of a production volume.
+    type Fast: Clone;
+    /// Names a passed request.
+    type Token: Copy;
+
+    /// Bends a plan to what this engine can do.
+    fn adjust(_: &mut Plan) {}
+    /// Whether the check of slots makes sense.
+    const SLOTS: bool = true;
+    /// Writes an empty pool.
+    fn create(plan: &Plan, put: &mut dyn FnMut(u64, &[u8]));
+    /// Begins to open the pool.
+    fn open(plan: &Plan, save: &Disk) -> Result<Self, String>;
+    /// Slots that the save volume has given to metadata.
+    fn metadata_slots(_: &Disk) -> u64 {
+        0
+    }
+    /// Whether it is open.
+    fn opened(&self) -> Option<Result<(), String>>;
+    /// The pool's geometry.
+    fn geometry(&self) -> Geometry;
+    /// The volumes that must be found.
+    fn productions(&self) -> Vec<Found>;
+    /// One of them is there.
+    fn online(
+        &mut self,
+        dev: Dev,
+        device: Device,
+        fingerprint: u64,
+        trust: bool,
+    ) -> Result<(), Refusal>;
+    /// All are there.
+    fn start(&mut self);
+    /// Opens a volume by name.
+    fn attach(&mut self, name: &str, write: bool) -> Result<Opened<Self::Fast>, Refusal>;
+    /// Closes it.
+    fn detach(&mut self, handle: Handle);
+    /// Whether a command cut it off.
+    fn is_lost(&self, handle: Handle) -> bool;
+    /// A request's way.
+    fn route(fast: &Self::Fast, cpu: u32, op: Op, at: u64, len: u32) -> Routed<Self::Token>;
+    /// The end of a passed request.
+    fn leave(fast: &Self::Fast, cpu: u32, token: Self::Token) -> bool;
+    /// A request for the core.
+    fn submit(&mut self, request: &Request) -> Submit;
+    /// A command.
+    fn command(&mut self, cookie: u64, bytes: &[u8]) -> Submit;
+    /// Its reply.
+    fn reply(&mut self, cookie: u64) -> Vec<u8>;
+    /// The next step.
+    fn poll(&mut self) -> Option<(StepId, Step)>;
+    /// The memory of a step.
+    fn segs(&self, id: StepId, f: &mut dyn FnMut(Seg<'_>));
+    /// The end of a step.
+    fn complete(&mut self, id: StepId, done: &Done<'_>);
+    /// After `leave`.
+    fn kick(&mut self);
+    /// Time goes by.
+    fn tick(&mut self, now_ns: u64);
+    /// Ends.
+    fn close(&mut self, fingerprints: &[(Dev, u64)]);
+    /// Whether it has.
+    fn closed(&self) -> Option<Result<(), Fault>>;
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+
+//! The pool as it must be: every volume and snapshot, block by block, and nothing clever.
+//!
+//! A snapshot's moment lies between its command's submission and reply. What is then read of it
+//! narrows the moment down; the snapshots of one command share it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::cell::{Cell, Version};
+
+/// Names a volume or snapshot for as long as the model lives.
+pub type Key = u32;
+
+/// What it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sort {
+    /// A production volume on this device.
+    Production(u16),
+    /// A clone of this snapshot.
+    Clone(Key),
+    /// A snapshot of this volume.
+    Snapshot(Key),
+}
+
+/// The part of the name that is its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Label {
+    /// This.
+    Exact(String),
+    /// The core chooses; it begins like this.
+    Prefix(String),
+}
+
+/// A volume or snapshot.
+#[derive(Clone, Debug)]
+pub struct Entity {
+    /// What it is.
+    pub sort: Sort,
+    /// The production volume it goes back to.
+    pub root: Key,
+    /// Its own part of the name.
+    pub label: Label,
+    /// The core's number, once known.
+    pub id: Option<u32>,
+    /// The blocks.
+    pub cells: Rc<Vec<Cell>>,
+    /// Index into [`Model::moments`], for a snapshot of a volume.
+    pub moment: Option<usize>,
+    /// Held.
+    pub held: bool,
+    /// Destroyed once its last user is gone.
+    pub deferred: bool,
+    /// Given up: its data need not be there, and must not come back.
+    pub given_up: bool,
+    /// May be gone.
+    pub optional: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// All of them.
+    pub entities: BTreeMap<Key, Entity>,
+    /// The span that each moment may still lie in.
+    pub moments: Vec<(u64, u64)>,
+    /// Of a production volume that was restored: the snapshot from before, and the one of then.
+    pub undo: BTreeMap<Key, (Option<Key>, Key)>,
+    next: Key,
+}
+
+impl Model {
+    /// Adds one.
+    pub fn insert(&mut self, sort: Sort, label: Label, cells: Vec<Cell>) -> Key {
+        self.next += 1;
+        let root = match sort {
+            Sort::Production(_) => self.next,
+            Sort::Clone(on) | Sort::Snapshot(on) => self.root(on),
+        };
+        let entity = Entity {
+            sort,
+            root,
+            label,
+            id: None,
+            cells: Rc::new(cells),
+            moment: None,
+            held: false,
+            deferred: false,
+            given_up: false,
+            optional: false,
+        };
+        self.entities.insert(self.next, entity);
+        self.next
+    }
+
+    /// Its full name, if the model knows it.
+    #[must_use]
+    pub fn name(&self, key: Key) -> Option<String> {
+        let entity = self.entities.get(&key)?;
+        let Label::Exact(part) = &entity.label else { return None };
+        match entity.sort {
+            Sort::Snapshot(owner) => Some(format!("{}@{part}", self.name(owner)?)),
+            _ => Some(part.clone()),
+        }
+    }
+
+    /// Its name for people.
+    #[must_use]
+    pub fn show(&self, key: Key) -> String {
+        self.name(key).unwrap_or_else(|| format!("(number {key})"))
+    }
+
+    /// All keys whose entity has this property.
+    pub fn keys(&self, which: impl Fn(&Entity) -> bool) -> Vec<Key> {
+        self.entities.iter().filter(|(_, e)| which(e)).map(|(&k, _)| k).collect()
+    }
+
+    /// The snapshots of a volume, oldest first.
+    #[must_use]
+    pub fn snapshots(&self, of: Key) -> Vec<Key> {
+        self.keys(|e| e.sort == Sort::Snapshot(of))
+    }
+
+    /// The clones based on a snapshot.
+    #[must_use]
+    pub fn clones(&self, of: Key) -> Vec<Key> {
+        self.keys(|e| e.sort == Sort::Clone(of))
+    }
+
+    /// The volume itself, or the one a snapshot is named after.
+    #[must_use]
+    pub fn volume(&self, key: Key) -> Key {
+        match self.entities.get(&key).map(|e| e.sort) {
+            Some(Sort::Snapshot(owner)) => owner,
+            _ => key,
+        }
+    }
+
+    /// The production volume that a volume or snapshot goes back to.
+    #[must_use]
+    pub fn root(&self, key: Key) -> Key {
+        self.entities.get(&key).map_or(key, |e| e.root)
+    }
+
+    /// It and all that hangs on it.
+    #[must_use]
+    pub fn closure(&self, key: Key) -> Vec<Key> {
+        let mut all = vec![key];
+        let mut at = 0;
+        while let Some(&on) = all.get(at) {
+            let hanging = [self.snapshots(on), self.clones(on)].concat();
+            // A clone that was refreshed to a snapshot of its own hangs on itself.
+            all.extend(hanging.into_iter().filter(|key| !all.contains(key)).collect::<Vec<_>>());
+            at += 1;
+        }
+        all
+    }
+
+    /// The blocks, to be changed.
+    pub fn cells(&mut self, key: Key) -> &mut [Cell] {
+        match self.entities.get_mut(&key) {
+            Some(entity) => Rc::make_mut(&mut entity.cells).as_mut_slice(),
+            None => &mut [],
+        }
+    }
+
+    /// What one who looks at a block between two moments may see.
+    #[must_use]
+    pub fn seen(&self, key: Key, block: usize, begin: u64, end: u64) -> Vec<Version> {
+        let Some(entity) = self.entities.get(&key) else { return Vec::new() };
+        match (entity.cells.get(block), entity.sort) {
+            (None, _) => Vec::new(),
+            (Some(cell), Sort::Snapshot(_)) => cell.versions().collect(),
+            (Some(cell), _) => cell.seen(begin, end).collect(),
+        }
+    }
+
+    /// Adds the snapshot `label` of `of`, named after `owner`, at a moment between two.
+    pub fn snapshot(&mut self, of: Key, owner: Key, label: Label, moment: usize) -> Key {
+        let (begin, end) = self.moments[moment];
+        let Some(source) = self.entities.get(&of) else { return 0 };
+        let still = matches!(source.sort, Sort::Snapshot(_));
+        let cells = (0..source.cells.len())
+            .map(|block| {
+                let mut cell = source.cells[block].clone();
+                if !cell.is_settled() && !still {
+                    cell = Cell::among(self.seen(of, block, begin, end));
+                }
+                cell
+            })
+            .collect();
+        let key = self.insert(Sort::Snapshot(owner), label, cells);
+        if let Some(entity) = self.entities.get_mut(&key).filter(|_| !still) {
+            entity.moment = Some(moment);
+        }
+        key
+    }
+
+    /// A new moment between two.
+    pub fn moment(&mut self, begin: u64, end: u64) -> usize {
+        self.moments.push((begin, end));
+        self.moments.len() - 1
+    }
+
+    /// Adds the clone `label` of the snapshot `base`.
+    pub fn clone_of(&mut self, base: Key, label: Label, now: u64) -> Key {
+        let Some(source) = self.entities.get(&base) else { return 0 };
+        let cells = source.cells.iter().map(|cell| cell.frozen(now, now)).collect();
+        self.insert(Sort::Clone(base), label, cells)
+    }
+
+    /// From a moment between two on, `to` shows what `from` showed then, durably.
+    pub fn replace(&mut self, to: Key, from: Key, begin: u64, end: u64) {
+        let Some(target) = self.entities.get(&to) else { return };
+        let len = self.entities.get(&from).map_or(0, |e| e.cells.len());
+        let mut cells: Vec<Cell> = target.cells.as_ref().clone();
+        cells.resize(len, Cell::default());
+        for (block, cell) in cells.iter_mut().enumerate() {
+            for seen in self.seen(from, block, begin, end) {
+                let (write, strong, durable) = (begin, true, true);
+                cell.add(Version { value: seen.value, write, after: begin, end, strong, durable });
+            }
+            cell.prune(begin);
+        }
+        if let Some(target) = self.entities.get_mut(&to) {
+            target.cells = Rc::new(cells);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+
+//! Slots: none is used twice, none is leaked, and the maps that the core shows agree with its
+//! count.
+
+use std::collections::BTreeMap;
+
+use rwsnap_core::control::{rows, PoolRow, RunRow, Verb};
+use zerocopy::FromBytes;
+
+use super::command;
+use super::crash;
+use super::engine::Engine;
+use super::machine::{Machine, Wrong};
+use super::rng::Rng;
+
+/// Which chunk of which map, at which epoch, a slot holds.
+type Holder = (u32, u64, u32);
+
+/// The pool's own row.
+///
+/// # Errors
+///
+/// That there is none.
+pub fn status<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<PoolRow, Wrong> {
+    let reply = crash::ask(machine, rng, command::query(Verb::Status, "", 0))?;
+    let (_, rows) = command::parse(&reply)?;
+    let row = rows.first().ok_or("no status")?;
+    PoolRow::read_from_bytes(row).map_err(|_| "not a pool".to_string())
+}
+
+/// All runs of a volume or snapshot.
+fn runs<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    name: &str,
+) -> Result<Vec<RunRow>, Wrong> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    while from != u64::MAX {
+        let reply = crash::ask(machine, rng, command::query(Verb::Map, name, from))?;
+        let (head, rows) = command::parse(&reply)?;
+        if head.refusal.get() != 0 {
+            return Err(format!("the map of {name} is refused: {}", head.refusal));
+        }
+        for row in rows {
+            all.push(RunRow::read_from_bytes(row).map_err(|_| "not a run".to_string())?);
+        }
+        from = head.next.get();
+    }
+    Ok(all)
+}
+
+/// Compares the maps of all volumes with one another and with the count of slots in use. The
+/// count is compared only while the pool rests: freed slots come back late.
+///
+/// # Errors
+///
+/// The first contradiction.
+pub fn check<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+) -> Result<(), Wrong> {
+    if !E::SLOTS {
+        return Ok(());
+    }
+    let mut holders: BTreeMap<u64, Holder> = BTreeMap::new();
+    let mut restoring = false;
+    for row in crash::list_all(machine, rng)? {
+        restoring |= row.flags & rows::FLAG_RESTORING != 0;
+        if row.flags & rows::FLAG_GIVEN_UP != 0 {
+            continue;
+        }
+        let mut next = 0;
+        for run in runs(machine, rng, &row.name)? {
+            if run.chunk.get() != next {
+                return Err(format!("the map of {} has a gap at chunk {next}", row.name));
+            }
+            next += run.count.get();
+            if run.place.get() == rows::PLACE_SLOT {
+                hold(&mut holders, &run).map_err(|w| format!("{}: {w}", row.name))?;
+            }
+        }
+        let chunk = u64::from(machine.core.geometry().chunk_bytes());
+        if next != row.size.div_ceil(chunk) {
+            return Err(format!("the map of {} ends at chunk {next}", row.name));
+        }
+    }
+    let pool = status(machine, rng)?;
+    let (used, held) = (pool.slots_used.get(), holders.len() as u64 + E::metadata_slots(&machine.disks[0]));
+    let rests = pool.sweeping.get() == 0 && !restoring && pool.fenced.get() == 0;
+    if used < held || (rests && used != held) {
+        return Err(format!("{used} slots are in use, the maps name {held}"));
+    }
+    Ok(())
+}
+
+fn hold(holders: &mut BTreeMap<u64, Holder>, run: &RunRow) -> Result<(), Wrong> {
+    for i in 0..run.count.get() {
+        let (slot, chunk) = (run.at.get() + i, run.chunk.get() + i);
+        let holder = (run.map.get(), chunk, run.epoch.get());
+        let before = *holders.entry(slot).or_insert(holder);
+        if before != holder {
+            return Err(format!("slot {slot} holds {holder:?} and {before:?}"));
+        }
+    }
+    Ok(())
+}

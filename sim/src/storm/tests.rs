@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+
+//! The storm against a core too simple to be wrong, and against that core with faults planted.
+
+use super::fake::{Fake, MUTANTS};
+use super::run::{storm, Options};
+
+const SEEDS: u64 = 200;
+
+#[test]
+fn finds_nothing_where_there_is_nothing() {
+    let summary = storm::<Fake>(&Options { seeds: SEEDS, ..Options::default() });
+    assert!(summary.violations.is_empty(), "{summary}");
+    assert!(summary.tally.crashes > 1000, "{summary}");
+    println!("{summary}");
+}
+
+#[test]
+fn a_seed_says_it_all() {
+    let options = Options { seeds: 30, ..Options::default() };
+    assert_eq!(storm::<Fake>(&options).hash, storm::<Fake>(&options).hash);
+}
+
+#[test]
+fn finds_each_planted_fault() {
+    for (mutant, what) in (1..).zip(&MUTANTS[1..]) {
+        let options = Options { seeds: SEEDS, mutant, stop: true, ..Options::default() };
+        let summary = storm::<Fake>(&options);
+        assert!(!summary.violations.is_empty(), "not found: {what}");
+        println!("{what}: {summary}");
+    }
+}
+
+#[test]
+#[ignore = "prints the story of the seed in STORM_SEED"]
+fn one_seed() {
+    let number = |name| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(0);
+    let mutant = u32::try_from(number("STORM_MUTANT")).unwrap_or(0);
+    let options = Options {
+        first: number("STORM_SEED"),
+        seeds: 1,
+        verbose: true,
+        mutant,
+        ..Options::default()
+    };
+    println!("{}", storm::<Fake>(&options));
+}
