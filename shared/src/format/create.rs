@@ -169,9 +169,10 @@ fn write_catalog<P: Platform>(
     s.catalog_first = at.0.into();
     let count = catalog.frozen().len().div_ceil(PER_PAGE);
     s.catalog_pages = u64::try_from(count).unwrap_or(0).into();
-    for (n, some) in catalog.frozen().chunks(PER_PAGE).enumerate() {
-        let last = n.saturating_add(1) >= count;
-        let next: Option<PageNo> = if last { None } else { Some(take()?) };
+    let mut left = count;
+    for some in catalog.frozen().chunks(PER_PAGE) {
+        left = left.saturating_sub(1);
+        let next: Option<PageNo> = if left == 0 { None } else { Some(take()?) };
         let _ = fill_page(platform, page, owner, at, next, some.iter());
         write(s.page_byte(at).ok_or(crate::bug!())?, page);
         at = next.unwrap_or(at);

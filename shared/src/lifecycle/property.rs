@@ -179,11 +179,10 @@ impl<P: Platform> Core<P> {
             Some(Known::Discard) => pool && matches!(value, b"ignore" | b"copy"),
             Some(Known::SaveLimit) => pool && decimal(value).is_some(),
             None => {
-                let mut copy = 0;
-                for (k, v) in entity.properties() {
-                    copy += k.len() + v.len() + 2;
-                }
-                !key.is_empty() && copy.saturating_add(key.len() + value.len() + 2) <= 512
+                let bytes = |sum: usize, (k, v): (&[u8], &[u8])| {
+                    sum.saturating_add(k.len()).saturating_add(v.len()).saturating_add(2)
+                };
+                !key.is_empty() && entity.properties().fold(bytes(0, (key, value)), bytes) <= 512
             }
         }
     }

@@ -244,7 +244,8 @@ impl<P: Platform> Core<P> {
     }
 
     fn locked_chunks(&self, map: MapId, word: Word, set: u64) -> u64 {
-        (0..64).map(bit).filter(|&b| set & b != 0 && self.claims.locked(map, word, b)).sum()
+        let locked = |b: &u64| set & b != 0 && self.claims.locked(map, word, *b);
+        (0..64).map(bit).filter(locked).fold(0, |all, b| all | b)
     }
 
     /// The chunks whose live data lies in slots, and those whose data in X does.

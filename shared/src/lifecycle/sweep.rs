@@ -180,11 +180,11 @@ impl<P: Platform> Core<P> {
             return self.free_record(record, record.mask);
         }
         let mut gone = 0;
-        for (at, place) in self.tasks.at(t).places.iter().enumerate() {
-            let b = u32::try_from(at).unwrap_or(0);
+        for b in 0..64 {
             if record.mask & bit(b) == 0 {
                 continue;
             }
+            let place = self.tasks.at(t).place(b);
             let before = if place.what == What::Unset { Epoch(0) } else { place.epoch };
             let needed = !s.production || self.catalog.epoch_in(s.map, before, record.epoch);
             if !needed {
