@@ -78,7 +78,7 @@ impl<P: Platform> Core<P> {
         if part == 0 {
             return self.redirect_filled(t);
         }
-        self.tasks.at_mut(t).lost = part;
+        self.tasks.at_mut(t).part = part;
         self.tasks.at_mut(t).stage = Stage::LookupBase;
         self.base_lookup(t);
     }

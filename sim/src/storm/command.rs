@@ -204,7 +204,8 @@ impl Change {
             Self::Destroy { keys, recursive, defer, .. } => {
                 for &key in keys {
                     let gone = if *recursive { model.closure(key) } else { vec![key] };
-                    if *defer && !*recursive && !model.clones(key).is_empty() {
+                    if *defer {
+                        // It goes now, or when nothing needs it any more.
                         model.entities.entry(key).and_modify(|e| e.deferred = true);
                     } else {
                         model.entities.retain(|k, _| !gone.contains(k));

@@ -245,15 +245,28 @@ impl<E: Engine> World<E> {
             }
             Op::Flush => {}
             Op::Write { fua } | Op::Zero { fua } => self.wrote(&asked, io, ok, fua, now),
-            Op::Discard => {
-                let clone = !matches!(
-                    self.model.entities[&asked.key].sort,
-                    Sort::Production(_)
-                );
-                self.wrote(&asked, io, ok && clone, false, now);
-            }
+            Op::Discard => self.discarded(&asked, io, ok),
         }
         Ok(())
+    }
+
+    /// Chunks of a clone that a discard covers whole read as zeros from then on. All else it may
+    /// zero or leave.
+    fn discarded(&mut self, asked: &Asked, io: &Io, ok: bool) {
+        let clone = !matches!(self.model.entities[&asked.key].sort, Sort::Production(_));
+        let (each, len) = (u64::from(self.plan.chunk / self.plan.block), io.blocks.len() as u64);
+        let cells = self.model.entities[&asked.key].cells.len() as u64;
+        let first = io.at.next_multiple_of(each);
+        let end = io.at + len;
+        let end = if end == cells { end } else { end - end % each };
+        let (horizon, now) = (self.horizon(), self.now);
+        let cells = self.model.cells(asked.key);
+        for block in io.at..io.at + len {
+            let strong = ok && clone && (first..end).contains(&block);
+            let Some(cell) = cells.get_mut(usize::try_from(block).unwrap_or(0)) else { return };
+            cell.end(asked.begin, now, strong, false);
+            cell.prune(horizon);
+        }
     }
 
     fn wrote(&mut self, asked: &Asked, io: &Io, strong: bool, fua: bool, now: u64) {
