@@ -32,13 +32,18 @@ pub trait Atom: Send + Sync {
 pub trait Platform: Sized {
     /// A fixed-length array.
     type Array<T>: DerefMut<Target = [T]>;
+    /// One value in memory of its own.
+    type Box<T>: DerefMut<Target = T>;
     /// A shared, counted reference.
     type Ref<T>: Deref<Target = T> + Clone;
     /// A 64-bit atomic.
     type Atom: Atom;
 
     /// An array of `len` times `fill`, or `None` if memory is not to be had.
-    fn array<T: Clone>(&self, len: usize, fill: T) -> Option<Self::Array<T>>;
+    fn array<T: Clone>(&self, len: usize, fill: &T) -> Option<Self::Array<T>>;
+
+    /// A copy of `like` in memory of its own: what is too large to lie in a structure that is moved.
+    fn boxed<T: Clone>(&self, like: &T) -> Option<Self::Box<T>>;
 
     /// An array of `len` atomics that hold zero.
     fn atoms(&self, len: usize) -> Option<Self::Array<Self::Atom>>;

@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::format::record::{Kind, Record};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::units::{bit, runs, Dev, Epoch, Slot};
+use crate::units::{bit, runs, Dev, Slot};
 
 impl<P: Platform> Core<P> {
     /// Begins a write of a volume whose new data is redirected.

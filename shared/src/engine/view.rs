@@ -63,20 +63,18 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) const fn free() -> Self {
-        Self {
-            open: false,
-            id: EntityId(0),
-            write: false,
-            lost: false,
-            vol: crate::engine::slab::NONE,
-            size: 0,
-            levels: [NO_LEVEL; LEVELS],
-            depth: 0,
-            end: Dev::SAVE,
-            end_map: MapId(0),
-        }
-    }
+    pub(crate) const FREE: Self = Self {
+        open: false,
+        id: EntityId(0),
+        write: false,
+        lost: false,
+        vol: crate::engine::slab::NONE,
+        size: 0,
+        levels: [NO_LEVEL; LEVELS],
+        depth: 0,
+        end: Dev::SAVE,
+        end_map: MapId(0),
+    };
 
     pub(crate) fn level(&self, at: u8) -> Option<Level> {
         if at >= self.depth {

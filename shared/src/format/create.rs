@@ -13,7 +13,6 @@ use crate::format::superblock::{LayoutError, Options, Superblock, COPIES};
 use crate::platform::Platform;
 use crate::slots::{Meta, Slots};
 use crate::units::{EntityId, PageNo, PAGE};
-use zerocopy::FromZeros;
 
 /// A production volume of a new pool.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +75,7 @@ pub fn create<P: Platform>(
     pool: &NewPool<'_>,
     write: &mut dyn FnMut(u64, &[u8]),
 ) -> Result<(), CreateError> {
-    let mut s = Superblock::new_zeroed();
+    let mut s = platform.boxed(&Superblock::ZERO).ok_or(Fault::NoMemory)?;
     s.magic = crate::format::superblock::MAGIC;
     s.pool = pool.uuid;
     s.label = pool.label;
@@ -88,7 +87,7 @@ pub fn create<P: Platform>(
     s.clean = 1.into();
     let owner = Owner { pool: s.pool_number(), generation: 1 };
     let catalog = entities(platform, pool, &mut s)?;
-    let mut page = platform.array(PAGE, 0).ok_or(Fault::NoMemory)?;
+    let mut page = platform.array(PAGE, &0).ok_or(Fault::NoMemory)?;
     let mut meta = Meta::new(platform, s.extents().map(|e| e.pages)).ok_or(Fault::NoMemory)?;
     write_catalog(platform, &owner, &catalog, &mut meta, &mut s, &mut page, write)?;
     for n in 0..meta.map_pages() {

@@ -92,7 +92,7 @@ impl<P: Platform> Core<P> {
 
     /// Does what the log's rename says.
     pub(crate) fn apply_rename(&mut self, id: EntityId, name: &Name) -> Result<(), Fault> {
-        self.lifecycle.edit = *self.catalog.get(id).ok_or(Fault::Corrupt)?;
+        *self.lifecycle.edit = *self.catalog.get(id).ok_or(Fault::Corrupt)?;
         self.lifecycle.edit.name = *name;
         self.catalog.put(&self.lifecycle.edit)?;
         let mut last = EntityId(0);
@@ -101,7 +101,7 @@ impl<P: Platform> Core<P> {
                 self.catalog.snapshots_of_volume(id).map(Entity::id).filter(|&s| s > last).min();
             let Some(next) = next else { return Ok(()) };
             last = next;
-            self.lifecycle.edit = *self.catalog.get(next).ok_or(Fault::Corrupt)?;
+            *self.lifecycle.edit = *self.catalog.get(next).ok_or(Fault::Corrupt)?;
             let part = self.lifecycle.edit.name;
             let part = part.split().1.unwrap_or(&[]);
             let full = Self::snapshot_name(name.bytes(), part).ok_or(Fault::Corrupt)?;
@@ -188,7 +188,7 @@ impl<P: Platform> Core<P> {
     }
 
     fn set_items(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
-        self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
+        *self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
         for n in 0..self.items(t) {
             let Some(item) = self.item(t, n).copied() else { continue };
             let (key, value) = (item.name.bytes(), value_of(&item.value));

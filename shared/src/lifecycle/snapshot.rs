@@ -119,7 +119,7 @@ impl<P: Platform> Core<P> {
         let a = self.platform.hash(u64::from(id.0), &random).to_le_bytes();
         let b = self.platform.hash(u64::from(id.0) << 32 | u64::from(seed), &a).to_le_bytes();
         let draft = &mut self.lifecycle.draft;
-        zerocopy::FromZeros::zero(draft);
+        **draft = Entity::ZERO;
         draft.id = id.0.into();
         draft.kind = kind as u8;
         draft.name = *name;
@@ -140,7 +140,7 @@ impl<P: Platform> Core<P> {
         id: EntityId,
         f: impl FnOnce(&mut Entity),
     ) -> Result<(), Fault> {
-        self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
+        *self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
         f(&mut self.lifecycle.edit);
         self.put_edit()
     }

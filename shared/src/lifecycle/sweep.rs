@@ -8,7 +8,7 @@
 //! and before the chunk's next record (I-9). What it frees it also hides with `Gone` records, so that
 //! a sweep that begins again after a crash finds less to do.
 
-use crate::engine::{Core, Job, Stage, Stop, Task, What, UNSET};
+use crate::engine::{Core, Job, Stage, Stop, What, NONE, UNSET};
 use crate::fault::Fault;
 use crate::format::entity::{Kind, SWEEP_ALL};
 use crate::format::record::{free_run, GroupKey, Kind as RecordKind, Record};
@@ -71,7 +71,7 @@ impl<P: Platform> Core<P> {
             return;
         }
         let Some(t) = self.tasks.take() else { return };
-        *self.tasks.at_mut(t) = Task { job: Job::Sweep, ..Task::free() };
+        self.tasks.at_mut(t).renew(Job::Sweep, NONE);
         self.lifecycle.sweeper.running = true;
         self.ready(t);
     }
