@@ -42,8 +42,9 @@ pub trait Platform: Sized {
     /// An array of `len` times `fill`, or `None` if memory is not to be had.
     fn array<T: Clone>(&self, len: usize, fill: &T) -> Option<Self::Array<T>>;
 
-    /// A copy of `like` in memory of its own: what is too large to lie in a structure that is moved.
-    fn boxed<T: Clone>(&self, like: &T) -> Option<Self::Box<T>>;
+    /// What `make` gives, in memory of its own: for what is too large to be moved about. It is
+    /// made where it will stay, as far as the compiler can see to it.
+    fn boxed<T>(&self, make: impl FnOnce() -> T) -> Option<Self::Box<T>>;
 
     /// An array of `len` atomics that hold zero.
     fn atoms(&self, len: usize) -> Option<Self::Array<Self::Atom>>;

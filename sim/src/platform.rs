@@ -55,8 +55,8 @@ impl platform::Platform for Host {
         Some(array)
     }
 
-    fn boxed<T: Clone>(&self, like: &T) -> Option<Box<T>> {
-        Some(Box::new(like.clone()))
+    fn boxed<T>(&self, make: impl FnOnce() -> T) -> Option<Box<T>> {
+        Some(Box::new(make()))
     }
 
     fn atoms(&self, len: usize) -> Option<Vec<Atom>> {

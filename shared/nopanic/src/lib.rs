@@ -49,7 +49,6 @@ impl PageAlloc for Pages {
 pub fn keep_platform() {
     keep!(
         <Opaque as Platform>::array::<u64>,
-        <Opaque as Platform>::boxed::<u64>,
         <Opaque as Platform>::atoms,
         <Opaque as Platform>::hash,
         <Opaque as Platform>::share::<u64>,

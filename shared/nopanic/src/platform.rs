@@ -145,10 +145,10 @@ impl Platform for Opaque {
         filled(len, || fill.clone())
     }
 
-    fn boxed<T: Clone>(&self, like: &T) -> Option<Owned<T>> {
+    fn boxed<T>(&self, make: impl FnOnce() -> T) -> Option<Owned<T>> {
         let at = take::<T>(1)?;
         // SAFETY: there is room for one value.
-        unsafe { at.write(like.clone()) };
+        unsafe { at.write(make()) };
         // INVARIANT: it was written; nobody else has the pointer.
         Some(Owned(at))
     }

@@ -101,7 +101,7 @@ pub struct Core<P: Platform> {
     pub(crate) mutant: Option<Mutant>,
 
     pub(crate) catalog: Catalog<P>,
-    pub(crate) layers: Layers<P>,
+    pub(crate) layers: P::Box<Layers<P>>,
     pub(crate) group: P::Box<Group>,
     pub(crate) slots: Slots<P>,
     pub(crate) meta: Meta<P>,
@@ -126,7 +126,7 @@ pub struct Core<P: Platform> {
 
     pub(crate) commit: Commit,
     pub(crate) flush: Flush,
-    pub(crate) checkpoint: checkpoint::Checkpoint<P>,
+    pub(crate) checkpoint: P::Box<checkpoint::Checkpoint<P>>,
     pub(crate) opening: open::Opening<P>,
     pub(crate) space: space::Space<P>,
     pub(crate) lifecycle: crate::lifecycle::Lifecycle<P>,

@@ -168,12 +168,12 @@ impl<P: Platform> Core<P> {
             geometry: superblock.geometry().ok_or(OpenError::Corrupt)?,
             block: superblock.block.get(),
             save,
-            superblock: p.boxed(superblock).ok_or(no_memory)?,
+            superblock: p.boxed(|| *superblock).ok_or(no_memory)?,
             limits: *limits,
             mutant: None,
             catalog: Catalog::new(&p, 64).ok_or(no_memory)?,
-            layers: Layers::new(&p, sizes, pool, root)?,
-            group: p.boxed(&Group::EMPTY).ok_or(no_memory)?,
+            layers: boxed(&p, Layers::new(&p, sizes, pool, root))?,
+            group: p.boxed(|| Group::EMPTY).ok_or(no_memory)?,
             slots: Slots::new(&p, superblock.slots.get(), superblock.slot_limit.get())
                 .ok_or(no_memory)?,
             meta: Meta::new(&p, superblock.extents().map(|e| e.pages)).ok_or(no_memory)?,
@@ -196,7 +196,7 @@ impl<P: Platform> Core<P> {
             walkers: 0,
             commit: Commit::default(),
             flush: Flush::default(),
-            checkpoint: Checkpoint::new(&p, pool)?,
+            checkpoint: boxed(&p, Checkpoint::new(&p, pool))?,
             opening: Opening {
                 phase: Phase::SlotMap(0),
                 io: 0,
@@ -606,6 +606,12 @@ impl<P: Platform> Core<P> {
     pub fn start(&mut self) {
         self.started = true;
     }
+}
+
+/// Puts it where it will stay, if it was made.
+fn boxed<P: Platform, T>(p: &P, made: Result<T, Fault>) -> Result<P::Box<T>, Fault> {
+    let made = made?;
+    p.boxed(|| made).ok_or(Fault::NoMemory)
 }
 
 /// The tree of a superblock.

@@ -36,7 +36,7 @@ impl<P: Platform, T: Clone> Slab<P, T> {
         Ok(Self {
             items: p.array(place(len), fill).ok_or(Fault::NoMemory)?,
             links,
-            sink: p.boxed(fill).ok_or(Fault::NoMemory)?,
+            sink: p.boxed(|| fill.clone()).ok_or(Fault::NoMemory)?,
             free: if len == 0 { NONE } else { 0 },
             used: 0,
             len,

@@ -75,7 +75,7 @@ pub fn create<P: Platform>(
     pool: &NewPool<'_>,
     write: &mut dyn FnMut(u64, &[u8]),
 ) -> Result<(), CreateError> {
-    let mut s = platform.boxed(&Superblock::ZERO).ok_or(Fault::NoMemory)?;
+    let mut s = platform.boxed(|| Superblock::ZERO).ok_or(Fault::NoMemory)?;
     s.magic = crate::format::superblock::MAGIC;
     s.pool = pool.uuid;
     s.label = pool.label;

@@ -94,8 +94,8 @@ impl<P: Platform> Lifecycle<P> {
             moment: NONE,
             moment_waiters: Queue::default(),
             draining: 0,
-            draft: p.boxed(&Entity::ZERO).ok_or(Fault::NoMemory)?,
-            edit: p.boxed(&Entity::ZERO).ok_or(Fault::NoMemory)?,
+            draft: p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?,
+            edit: p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?,
             victims: p.array(VICTIMS, &EntityId(0)).ok_or(Fault::NoMemory)?,
             victim_count: 0,
             damaged: EntityId(0),
@@ -103,7 +103,7 @@ impl<P: Platform> Lifecycle<P> {
             event_count: 0,
             sweeper: Sweeper::new(),
             merge: Merge::new(p, limits)?,
-            walker: p.boxed(&runs::Walker::NEW).ok_or(Fault::NoMemory)?,
+            walker: p.boxed(|| runs::Walker::NEW).ok_or(Fault::NoMemory)?,
             walker_waiters: Queue::default(),
         })
     }
