@@ -11,7 +11,7 @@
 
 use crate::api::Step;
 use crate::control::rows::{FLAG_DEFERRED, FLAG_GIVEN_UP, FLAG_HELD};
-use crate::engine::{Core, Owner, Piece, Stage, SEGS};
+use crate::engine::{Core, Job, Owner, Piece, Stage, SEGS};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
 use crate::lifecycle::event::{FULL, GIVEN_UP, GROWN};
@@ -229,6 +229,13 @@ impl<P: Platform> Core<P> {
         self.commit.copy_count = 0;
         self.space.full = false;
         while let Some(t) = self.tasks.pop(&mut copies) {
+            if self.tasks.at(t).job == Job::Merge {
+                // It waits: nobody is told of its failure.
+                self.tasks.push(&mut self.commit.copies, t);
+                self.commit.copy_count = self.commit.copy_count.saturating_add(1);
+                self.space.full = true;
+                continue;
+            }
             self.tasks.at_mut(t).queued = false;
             self.fail_task(t, Fault::NoSpace);
         }
@@ -238,7 +245,8 @@ impl<P: Platform> Core<P> {
     pub(crate) fn no_slots(&mut self, t: u32) {
         let clone = self.vols.at(self.vol_of(t)).clone;
         let freed = self.space.freed.saturating_add(self.space.freezing);
-        if clone && freed == 0 && self.superblock.when_full.get() != 0 {
+        let policy = self.superblock.when_full.get();
+        if freed == 0 && ((clone && policy != 0) || policy == 3) {
             return self.fail_task(t, Fault::NoSpace);
         }
         self.tasks.at_mut(t).stage = Stage::Durable;

@@ -152,6 +152,9 @@ impl<P: Platform> Core<P> {
     /// Ends: no new requests. What is under way is finished, then a last checkpoint is written.
     pub fn close(&mut self) {
         self.closing = true;
+        self.wake_plan();
+        let mut waiters = core::mem::take(&mut self.room_waiters);
+        self.wake_all(&mut waiters);
     }
 
     /// Whether the pool is closed, and how; the driver may go then.
