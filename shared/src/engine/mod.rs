@@ -101,12 +101,12 @@ pub struct Core<P: Platform> {
     pub(crate) limits: Limits,
     pub(crate) mutant: Option<Mutant>,
 
-    pub(crate) catalog: Catalog<P>,
+    pub(crate) catalog: P::Box<Catalog<P>>,
     pub(crate) layers: P::Box<Layers<P>>,
     pub(crate) group: P::Box<Group>,
-    pub(crate) slots: Slots<P>,
-    pub(crate) meta: Meta<P>,
-    pub(crate) log: Writer<P>,
+    pub(crate) slots: P::Box<Slots<P>>,
+    pub(crate) meta: P::Box<Meta<P>>,
+    pub(crate) log: P::Box<Writer<P>>,
 
     pub(crate) tasks: Slab<P, Task>,
     pub(crate) tasks_reserved: u32,
@@ -128,9 +128,9 @@ pub struct Core<P: Platform> {
     pub(crate) commit: Commit,
     pub(crate) flush: Flush,
     pub(crate) checkpoint: P::Box<checkpoint::Checkpoint<P>>,
-    pub(crate) opening: open::Opening<P>,
+    pub(crate) opening: P::Box<open::Opening<P>>,
     pub(crate) space: space::Space<P>,
-    pub(crate) lifecycle: crate::lifecycle::Lifecycle<P>,
+    pub(crate) lifecycle: P::Box<crate::lifecycle::Lifecycle<P>>,
 
     pub(crate) counters: Counters,
     /// Tasks with I/O on slots under way, in each phase (I-12).

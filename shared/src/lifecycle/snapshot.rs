@@ -128,10 +128,9 @@ impl<P: Platform> Core<P> {
             *to = *from;
         }
         // RFC 9562: version 8 (made by a rule of our own), variant 1.
-        if let [_, _, _, _, _, _, six, _, eight, ..] = &mut draft.uuid {
-            *six = (*six & 0x0F) | 0x80;
-            *eight = (*eight & 0x3F) | 0x80;
-        }
+        let [_, _, _, _, _, _, six, _, eight, ..] = &mut draft.uuid;
+        *six = (*six & 0x0F) | 0x80;
+        *eight = (*eight & 0x3F) | 0x80;
     }
 
     /// Changes an entity, and logs it as it is then.
