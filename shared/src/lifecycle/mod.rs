@@ -10,6 +10,7 @@
 
 mod clone;
 mod command;
+mod compose;
 mod destroy;
 pub(crate) mod event;
 mod merge;

@@ -81,6 +81,7 @@ impl<P: Platform> Core<P> {
             slot_io: [0; 2],
             slot_phase: false,
             fresh_reserved: 0,
+            lowering: false,
             span_chunks: 1,
             cache_pages: limits.cache_pages.max(4),
             now_ns: 0,
