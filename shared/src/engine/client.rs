@@ -85,6 +85,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Runs a client's request from its stage.
+    #[inline(never)]
     pub(crate) fn run_client(&mut self, t: u32) {
         if self.tasks.at(t).op == Op::Read {
             return self.run_read(t);
@@ -206,7 +207,7 @@ impl<P: Platform> Core<P> {
     /// As `finish_task`, with this fault unless there was one before.
     pub(crate) fn fail_task(&mut self, t: u32, fault: Fault) {
         self.tasks.at_mut(t).fail(fault);
-        if matches!(self.tasks.at(t).job, Job::Client | Job::Flush | Job::Ahead) {
+        if matches!(self.tasks.at(t).job, Job::Client | Job::Flush) {
             self.finish_task(t);
         } else {
             self.ready(t);

@@ -208,7 +208,7 @@ impl<P: Platform> Core<P> {
     fn run_task(&mut self, t: u32) {
         match self.tasks.at(t).job {
             Job::Free => {}
-            Job::Client | Job::Ahead => self.run_client(t),
+            Job::Client => self.run_client(t),
             Job::Flush => self.run_flush(t),
             Job::Command => self.run_command(t),
             Job::Sweep => self.run_sweep(t),

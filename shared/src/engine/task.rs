@@ -82,8 +82,6 @@ pub(crate) enum Job {
     Client,
     /// A client's flush.
     Flush,
-    /// Copies chunks of production ahead of need (copy span, sequential writes).
-    Ahead,
     /// A command: `Task::aux` is its number in the table of commands.
     Command,
     /// Sweeps maps.

@@ -128,8 +128,6 @@ pub(crate) struct Volume<P: Platform> {
     pub(crate) quota: u64,
     pub(crate) reads_served: u64,
     pub(crate) writes_served: u64,
-    /// End of the last slow write, to notice sequential ones.
-    pub(crate) last_end: u64,
 }
 
 impl<P: Platform> Clone for Volume<P> {
@@ -161,7 +159,6 @@ impl<P: Platform> Volume<P> {
             quota: 0,
             reads_served: 0,
             writes_served: 0,
-            last_end: 0,
         }
     }
 }

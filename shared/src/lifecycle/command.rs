@@ -69,6 +69,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Runs a command from its stage.
+    #[inline(never)]
     pub(crate) fn run_command(&mut self, t: u32) {
         if self.tasks.at(t).io != 0 {
             return;

@@ -189,6 +189,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Runs the plan: gives out words as long as there is room.
+    #[inline(never)]
     pub(crate) fn run_plan(&mut self, t: u32) {
         loop {
             let m = &self.lifecycle.merge;

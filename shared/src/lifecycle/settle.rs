@@ -14,7 +14,7 @@
 
 use crate::api::Step;
 use crate::engine::{
-    Core, Dir, Level, Levels, Owner, Piece, Place, Stage, Stop, What, NONE, SEGS, UNSET,
+    Core, Dir, Level, Levels, Owner, Piece, Place, Stage, Stop, Task, What, NONE, SEGS, UNSET,
 };
 use crate::format::entity::Entity;
 use crate::lifecycle::merge::Job64;
@@ -29,7 +29,13 @@ impl<P: Platform> Core<P> {
         self.lifecycle.merge.jobs.at_mut(j)
     }
 
+    fn task_and_job(&mut self, t: u32) -> (&Task, &mut Job64) {
+        let task = self.tasks.at(t);
+        (task, self.lifecycle.merge.jobs.at_mut(task.aux))
+    }
+
     /// Runs the merge of a word from its stage.
+    #[inline(never)]
     pub(crate) fn run_merge(&mut self, t: u32) {
         if self.tasks.at(t).io != 0 {
             return;
@@ -94,8 +100,8 @@ impl<P: Platform> Core<P> {
             Err(Stop::Fault(fault)) => return self.fail_task(t, fault),
             Ok(()) => {}
         }
-        let task = self.tasks.at(t);
-        self.lifecycle.merge.jobs.at_mut(task.aux).own = task.places;
+        let (task, job) = self.task_and_job(t);
+        job.own = task.places;
         self.tasks.at_mut(t).stage = Stage::Step(1);
         self.find_x(t);
     }
@@ -108,8 +114,8 @@ impl<P: Platform> Core<P> {
             Ok(()) => {}
         }
         let level = self.lifecycle.merge.level;
-        let task = self.tasks.at(t);
-        self.lifecycle.merge.jobs.at_mut(task.aux).x = task.places;
+        let (task, job) = self.task_and_job(t);
+        job.x = task.places;
         let vol = self.vols.at(self.lifecycle.merge.vol);
         let m = vol.redirect.unwrap_or_default();
         let word = self.tasks.at(t).word;

@@ -77,6 +77,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Runs the sweep: a bounded number of groups each time.
+    #[inline(never)]
     pub(crate) fn run_sweep(&mut self, t: u32) {
         if self.fenced.is_some() || self.tasks.at(t).fault.is_some() || self.closing {
             return self.end_sweep(t);

@@ -34,6 +34,7 @@ const OWN_TASKS: u32 = 96;
 const STAGE: usize = 64;
 
 impl<P: Platform> Core<P> {
+    #[inline(never)]
     pub(super) fn build(
         p: P,
         limits: &Limits,
@@ -119,7 +120,7 @@ fn layers<P: Platform>(
         pending: n((limits.delta_records / 4).max(2048)),
         cache: n(limits.cache_pages.max(4)),
     };
-    boxed(p, Layers::new(p, sizes, superblock.pool_number(), root_of(superblock))?)
+    Layers::new(p, sizes, superblock.pool_number(), root_of(superblock))
 }
 
 #[inline(never)]

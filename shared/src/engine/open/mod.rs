@@ -122,9 +122,12 @@ impl<P: Platform> Core<P> {
         if save.size < need {
             return Err(OpenError::Short { need });
         }
-        let mut core = Self::build(platform, limits, save, superblock)?;
-        core.opening_next();
-        Ok(core)
+        // Built where the caller has room for it, and not moved once more.
+        let mut core = Self::build(platform, limits, save, superblock);
+        if let Ok(core) = &mut core {
+            core.opening_next();
+        }
+        core
     }
 
     /// How opening went; `None` while it is under way.
