@@ -87,6 +87,8 @@ pub struct Machine<E: Engine> {
     pub disks: Vec<Disk>,
     /// What ended and was not looked at.
     pub events: VecDeque<Event>,
+    /// Print what begins.
+    pub verbose: bool,
     block: u64,
     save_limit: u64,
     memory: Memory,
@@ -113,6 +115,7 @@ impl<E: Engine> Machine<E> {
             core,
             disks,
             events: VecDeque::new(),
+            verbose: false,
             block: u64::from(block),
             save_limit,
             memory: Memory::new(block),
@@ -281,6 +284,9 @@ impl<E: Engine> Machine<E> {
             }
             Step::Grow { bytes } => (0, 0, 0, Work::Grow(bytes)),
         };
+        if self.verbose {
+            println!("       begins {step:?} = {at}+{blocks}");
+        }
         self.open.push(Open { owner: Owner::Core(id), dev, at, blocks, work });
         Ok(())
     }

@@ -259,7 +259,8 @@ impl Model {
             let Some(entity) = self.entities.get_mut(&key) else { continue };
             entity.id = Some(row.id);
             entity.given_up |= row.is(rows::FLAG_GIVEN_UP);
-            entity.deferred |= row.is(rows::FLAG_DEFERRED);
+            entity.deferred = row.is(rows::FLAG_DEFERRED);
+            entity.optional = false;
             let own = row.name.split_once('@').map_or(row.name.as_str(), |(_, part)| part);
             entity.label = Label::Exact(own.to_owned());
         }

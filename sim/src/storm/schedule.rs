@@ -101,7 +101,8 @@ impl<E: Engine> World<E> {
             let label = super::model::Label::Exact(production(dev));
             model.insert(Sort::Production(dev), label, cells);
         }
-        let machine = crash::reopen(&plan, disks, &mut rng, 0, &mut 0)?;
+        let mut machine = crash::reopen(&plan, disks, &mut rng, 0, &mut 0)?;
+        machine.verbose = verbose;
         let mut trace = Trace::new(verbose);
         trace.note(&[plan.seed]);
         trace.say(|| format!("{plan:#?}"));
@@ -380,7 +381,11 @@ impl<E: Engine> World<E> {
             let mut machine: Machine<E> =
                 crash::reopen(&self.plan, disks, &mut rng, again, &mut self.tally.crashes)?;
             let sweep = crash::sweep(&mut machine, &mut rng)?;
-            let (mut model, pairs) = self.judged(&sweep)?;
+            let judged = self.judged(&sweep);
+            if judged.is_err() && self.trace.is_verbose() {
+                println!("{}", super::slots::show(&mut machine, &mut rng));
+            }
+            let (mut model, pairs) = judged?;
             if rng.chance(20) {
                 model.adopt(&sweep.rows, &pairs);
                 model.settle(&sweep, &pairs);
@@ -423,7 +428,11 @@ impl<E: Engine> World<E> {
         self.tally.crashes += 1;
         let again = self.rng.pick(&[0, 20, 200]);
         let sweep = self.renew(disks, again)?;
-        let (model, pairs) = self.judged(&sweep)?;
+        let judged = self.judged(&sweep);
+        if judged.is_err() && self.trace.is_verbose() {
+            println!("{}", super::slots::show(&mut self.machine, &mut self.rng));
+        }
+        let (model, pairs) = judged?;
         self.model = model;
         self.model.adopt(&sweep.rows, &pairs);
         self.model.settle(&sweep, &pairs);
@@ -435,6 +444,7 @@ impl<E: Engine> World<E> {
     fn renew(&mut self, disks: Vec<Disk>, again: u64) -> Result<Sweep, Wrong> {
         let crashes = &mut self.tally.crashes;
         self.machine = crash::reopen(&self.plan, disks, &mut self.rng, again, crashes)?;
+        self.machine.verbose = self.trace.is_verbose();
         let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
         self.tally.compared += sweep.content.values().map(|c| c.len() as u64).sum::<u64>();
         Ok(sweep)

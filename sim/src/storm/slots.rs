@@ -94,6 +94,21 @@ pub fn check<E: Engine>(
     Ok(())
 }
 
+/// All maps, for people.
+pub fn show<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> String {
+    let mut text = String::new();
+    for row in crash::list_all(machine, rng).unwrap_or_default() {
+        text += &format!("{} (number {}, flags {:#x}):", row.name, row.id, row.flags);
+        for run in runs(machine, rng, &row.name).unwrap_or_default() {
+            let (chunk, count, at) = (run.chunk, run.count, run.at);
+            let (place, epoch, map) = (run.place, run.epoch, run.map);
+            text += &format!(" {chunk}+{count}:p{place}@{at} m{map}e{epoch} f{};", run.flags);
+        }
+        text.push('\n');
+    }
+    text
+}
+
 fn hold(holders: &mut BTreeMap<u64, Holder>, run: &RunRow) -> Result<(), Wrong> {
     for i in 0..run.count.get() {
         let (slot, chunk) = (run.at.get() + i, run.chunk.get() + i);
