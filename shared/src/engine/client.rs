@@ -211,10 +211,6 @@ impl<P: Platform> Core<P> {
     pub(crate) fn free_task(&mut self, t: u32) {
         self.tasks.at_mut(t).job = Job::Free;
         self.tasks.give(t);
-        if self.busy && self.tasks.left() > self.tasks_reserved.saturating_add(8) {
-            self.busy = false;
-            self.steps.tell(Step::Wake);
-        }
     }
 
     /// Begins a task again, with nothing held: a snapshot was taken on its way.

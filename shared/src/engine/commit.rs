@@ -255,7 +255,14 @@ impl<P: Platform> Core<P> {
     pub(crate) fn commit_written(&mut self, result: Result<(), Fault>) {
         self.commit.io = self.commit.io.saturating_sub(1);
         if let Err(fault) = result {
-            return self.fence(fault);
+            self.fence(fault);
+        }
+        if self.fenced.is_some() {
+            // Only now nobody writes from the copy units of the batch any more.
+            if self.commit.io == 0 {
+                self.wake_durable();
+            }
+            return;
         }
         if self.commit.io == 0 && self.commit.phase == Phase::Writing {
             self.batch_written();

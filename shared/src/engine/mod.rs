@@ -16,6 +16,7 @@ mod claims;
 mod client;
 mod commit;
 mod cow;
+mod debug;
 mod flush;
 mod journal;
 mod open;
@@ -182,6 +183,11 @@ impl<P: Platform> Core<P> {
             if self.run.is_empty() && !self.may_go_on() {
                 break;
             }
+        }
+        let room = self.tasks.left() > self.tasks_reserved && !self.steps.is_full();
+        if self.busy && room && self.lifecycle.slots.left() > 0 {
+            self.busy = false;
+            self.steps.tell(Step::Wake);
         }
         let strays = self.steps.strays() | self.tasks.strays | self.claims.strays();
         if strays != 0 {
@@ -372,7 +378,9 @@ impl<P: Platform> Core<P> {
             self.tasks.at_mut(t).fail(Fault::Fenced);
             self.ready(t);
         }
-        self.wake_durable();
+        if self.commit.io == 0 {
+            self.wake_durable();
+        }
         let mut waiters = core::mem::take(&mut self.room_waiters);
         self.wake_all(&mut waiters);
     }

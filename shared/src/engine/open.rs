@@ -615,6 +615,6 @@ pub(crate) fn root_of(s: &Superblock) -> Option<Root> {
         height: u8::try_from(s.tree_height.get()).unwrap_or(u8::MAX),
         generation: s.generation.get(),
         records: s.tree_records.get(),
-        pages: s.pages_used.get(),
+        pages: s.tree_pages.get(),
     })
 }

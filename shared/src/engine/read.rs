@@ -91,12 +91,12 @@ impl<P: Platform> Core<P> {
         let view = self.views.at(task.view);
         let (map, word) = (view.end_map, task.word);
         // A chunk that is being copied has its record already, but perhaps not yet its slot's data.
-        let old = task.placed(mask, |w| w.in_place() || w == What::Copied);
+        let old = task.placed(mask, |w| w == What::Copied);
         let in_place = task.placed(mask, What::in_place);
-        if old == 0 || view.end == Dev::SAVE {
+        if view.end == Dev::SAVE {
             return true;
         }
-        if self.claims.locked(map, word, old) {
+        if old != 0 && self.claims.locked(map, word, old) {
             self.wait_for_claim(t, map, word);
             return false;
         }

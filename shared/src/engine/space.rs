@@ -11,7 +11,7 @@
 
 use crate::api::Step;
 use crate::control::rows::{FLAG_DEFERRED, FLAG_GIVEN_UP, FLAG_HELD};
-use crate::engine::{Core, Owner, Piece, Stage, SEGS};
+use crate::engine::{Core, Job, Owner, Piece, Stage, SEGS};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
 use crate::lifecycle::event::{FULL, GIVEN_UP, GROWN};
@@ -104,7 +104,7 @@ impl<P: Platform> Core<P> {
         if !self.space.full || self.fenced.is_some() || self.space.growing.is_some() {
             return;
         }
-        if self.slots.available_to(0) > 0 {
+        if self.slots.available_to(0) >= self.slots_wanted() {
             return self.space_again();
         }
         if self.space.freed > 0 {
@@ -119,6 +119,12 @@ impl<P: Platform> Core<P> {
             3 => self.fail_copies(),
             _ => {}
         }
+    }
+
+    /// Slots that the first who waits needs.
+    fn slots_wanted(&self) -> u64 {
+        let task = self.tasks.at(self.commit.copies.head);
+        u64::from((task.need & !task.lost).count_ones()).max(1)
     }
 
     /// There are slots: copies go on.
@@ -229,6 +235,13 @@ impl<P: Platform> Core<P> {
         self.commit.copy_count = 0;
         self.space.full = false;
         while let Some(t) = self.tasks.pop(&mut copies) {
+            if self.tasks.at(t).job == Job::Merge {
+                // It waits: nobody is told of its failure.
+                self.tasks.push(&mut self.commit.copies, t);
+                self.commit.copy_count = self.commit.copy_count.saturating_add(1);
+                self.space.full = true;
+                continue;
+            }
             self.tasks.at_mut(t).queued = false;
             self.fail_task(t, Fault::NoSpace);
         }
@@ -238,7 +251,8 @@ impl<P: Platform> Core<P> {
     pub(crate) fn no_slots(&mut self, t: u32) {
         let clone = self.vols.at(self.vol_of(t)).clone;
         let freed = self.space.freed.saturating_add(self.space.freezing);
-        if clone && freed == 0 && self.superblock.when_full.get() != 0 {
+        let policy = self.superblock.when_full.get();
+        if freed == 0 && ((clone && policy != 0) || policy == 3) {
             return self.fail_task(t, Fault::NoSpace);
         }
         self.tasks.at_mut(t).stage = Stage::Durable;

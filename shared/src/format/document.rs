@@ -47,7 +47,8 @@ fn in_code() -> Vec<(&'static str, usize, Vec<Field>)> {
             slot_limit map_side extents_used log_pos log_hash known_end known_hash log_generation
             tree_root tree_records catalog_first catalog_pages tree_height next_entity next_map
             epoch slots_used pages_used delta_records reserves when_full copy_span discard
-            low_water save_limit opened recovered written_ns attached extents reserved
+            low_water save_limit opened recovered written_ns attached extents tree_pages
+            reserved
         }
         RawExtent { start pages }
         Header { checksum magic page_type level count page pool generation next reserved }

@@ -23,7 +23,7 @@ mod show;
 mod snapshot;
 mod sweep;
 
-use crate::api::{Limits, Step, Submit};
+use crate::api::{Limits, Submit};
 use crate::engine::{Core, Job, Queue, Slab, Task, NONE};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
@@ -142,9 +142,6 @@ impl<P: Platform> Core<P> {
             f(part(&self.lifecycle.replies, c, REPLY).get(..slot.reply_len).unwrap_or(&[]));
             self.lifecycle.slots.at_mut(c).done = false;
             self.lifecycle.slots.give(c);
-            if core::mem::replace(&mut self.busy, false) {
-                self.steps.tell(Step::Wake);
-            }
             return;
         }
     }

@@ -310,7 +310,7 @@ impl<P: Platform> Core<P> {
             old: if old.what == What::Copied { old.slot.0 } else { u64::MAX }.into(),
             place: kind.into(),
             flags: flags.into(),
-            epoch: if old.what == What::Unset { place.epoch.0 } else { old.epoch.0 }.into(),
+            epoch: if place.what.in_place() { old.epoch.0 } else { place.epoch.0 }.into(),
             map: map.into(),
             ..RunRow::default()
         };

@@ -68,7 +68,7 @@ pub fn reopen<E: Engine>(
                     continue 'life;
                 }
                 Some(Err(why)) => return Err(format!("the pool does not open: {why}")),
-                None if machine.open() == 0 => return Err("the opening hangs".into()),
+                None if machine.open() == 0 => return Err(format!("the opening hangs\n{}", machine.core.dump())),
                 None => {}
             }
             let index = rng.index(machine.open());
@@ -134,7 +134,7 @@ pub fn until<E: Engine, T>(
         } else {
             idle += 1;
             if idle > 50 {
-                return Err("a request or command hangs".into());
+                return Err(format!("a request or command hangs\n{}", machine.core.dump()));
             }
             machine.core.tick(idle * 100_000_000);
             machine.drain()?;

@@ -48,6 +48,10 @@ pub enum Routed<T> {
 
 /// `rwsnap_core`'s `Core` and `Fast`; see there.
 pub trait Engine: Sized {
+    /// What is under way, for a person.
+    fn dump(&self) -> String {
+        String::new()
+    }
     /// The hot path of a production volume.
     type Fast: Clone;
     /// Names a passed request.

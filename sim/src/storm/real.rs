@@ -34,6 +34,10 @@ fn superblock(save: &Disk) -> Result<Superblock, String> {
 }
 
 impl Engine for Core<Host> {
+    fn dump(&self) -> String {
+        format!("{self:?}")
+    }
+
     type Fast = Arc<Fast<Host>>;
     type Token = Token;
 

@@ -89,6 +89,9 @@ fn one<E: Engine>(seed: u64, options: &Options) -> (Tally, u64, Option<Violation
         Err(wrong) => return (Tally::default(), 0, Some(Violation { seed, wrong })),
     };
     let wrong = world.run().err().map(|wrong| Violation { seed, wrong });
+    if options.verbose && wrong.is_some() {
+        eprintln!("{}", world.machine.core.dump());
+    }
     let hash = world.trace.hash();
     (world.tally, hash, wrong)
 }

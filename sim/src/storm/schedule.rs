@@ -488,7 +488,7 @@ impl<E: Engine> World<E> {
         if self.plan.faults.any() || self.plan.when_full != 3 {
             return Ok(false);
         }
-        Err("a request or command hangs".into())
+        Err(format!("a request or command hangs\n{}", self.machine.core.dump()))
     }
 
     /// A clean close, and the pool opened again.
@@ -508,7 +508,7 @@ impl<E: Engine> World<E> {
         self.machine.drain()?;
         while self.machine.core.closed().is_none() {
             if self.machine.open() == 0 {
-                return Err("the close hangs".into());
+                return Err(format!("the close hangs\n{}", self.machine.core.dump()));
             }
             self.end_step()?;
         }

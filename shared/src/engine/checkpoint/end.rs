@@ -44,6 +44,7 @@ impl<P: Platform> Core<P> {
         s.epoch = c.counters.epoch.0.into();
         s.tree_root = c.root.map_or(u64::MAX, |r| r.page.0).into();
         s.tree_height = c.root.map_or(0, |r| u32::from(r.height)).into();
+        s.tree_pages = c.root.map_or(0, |r| r.pages).into();
         s.tree_records = c.root.map_or(0, |r| r.records).into();
         s.slots_used = self.slots.used().into();
         s.pages_used = self.meta.used().into();
@@ -109,7 +110,6 @@ impl<P: Platform> Core<P> {
 
     /// Makes more room for metadata pages, out of adjacent slots.
     pub(super) fn add_extent(&mut self, pages: u64) -> Result<(), Fault> {
-        let pages = pages.max(self.meta.pages() / 2).max(16);
         let probe = Extent { start: 0, pages };
         let want = self.geometry.chunks_for(probe.bytes());
         let Some(run) = self.slots.alloc_exact(u32::try_from(want).unwrap_or(u32::MAX), u64::MAX)
@@ -152,6 +152,9 @@ impl<P: Platform> Core<P> {
     /// Ends: no new requests. What is under way is finished, then a last checkpoint is written.
     pub fn close(&mut self) {
         self.closing = true;
+        self.wake_plan();
+        let mut waiters = core::mem::take(&mut self.room_waiters);
+        self.wake_all(&mut waiters);
     }
 
     /// Whether the pool is closed, and how; the driver may go then.

@@ -79,10 +79,15 @@ impl<P: Platform> Core<P> {
     /// Whether there are pages enough; takes an extent of slots for more if not.
     fn room_for_checkpoint(&mut self) -> Result<bool, Fault> {
         let need = self.pages_for_checkpoint();
-        if self.meta.free() >= need {
-            return Ok(true);
+        let free = self.meta.free();
+        // While there are slots, there are pages in good time.
+        if free < need.saturating_add(self.meta.pages() / 8) {
+            self.add_extent((self.meta.pages() / 2).max(16))?;
         }
-        self.add_extent(need.saturating_sub(self.meta.free()))?;
+        let free = self.meta.free().max(free);
+        if free < need {
+            self.add_extent(need.saturating_sub(free))?;
+        }
         Ok(self.meta.free() >= need)
     }
 

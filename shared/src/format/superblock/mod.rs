@@ -196,8 +196,10 @@ pub struct Superblock {
     pub attached: [u8; 64],
     /// Metadata extents.
     pub extents: [RawExtent; EXTENTS],
+    /// Pages of the tree.
+    pub tree_pages: U64,
     /// Zero.
-    pub reserved: [u8; 2600],
+    pub reserved: [u8; 2592],
 }
 
 const _: () = assert!(size_of::<Superblock>() == PAGE);
