@@ -92,6 +92,9 @@ impl<P: Platform> Core<P> {
         if self.tasks.at(t).io != 0 {
             return;
         }
+        if self.tasks.at(t).fault.is_some() && self.tasks.at(t).stage != Stage::Last {
+            return self.finish_task(t);
+        }
         match self.tasks.at(t).stage {
             Stage::Begin => self.begin_write(t),
             Stage::Lookup if self.tasks.at(t).need != 0 && self.tasks.at(t).lock != NONE => {
@@ -119,6 +122,9 @@ impl<P: Platform> Core<P> {
         }
         if self.fenced.is_some() && vol.newest.0 != 0 {
             return self.fail_task(t, Fault::Fenced);
+        }
+        if let Some(pos) = vol.lowers {
+            return self.wait_durable(t, pos);
         }
         if vol.redirect.is_some() {
             return self.begin_redirect(t);

@@ -91,7 +91,9 @@ impl<P: Platform> Core<P> {
         while self.commit.copies.head != NONE && budget > 0 {
             let t = self.commit.copies.head;
             let task = self.tasks.at(t);
-            if task.job == Job::Client && task.epoch != self.vols.at(self.vol_of(t)).newest {
+            let vol = self.vols.at(self.vol_of(t));
+            let stale = task.epoch != vol.newest || vol.lowers.is_some();
+            if task.job == Job::Client && stale {
                 // A snapshot came or went: whether the copy is needed has to be looked up again.
                 let _ = self.tasks.pop(&mut self.commit.copies);
                 self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
@@ -106,7 +108,7 @@ impl<P: Platform> Core<P> {
                 break;
             }
             if u64::from(chunks) > self.slots.available_to(0) {
-                self.save_full();
+                self.save_full(u64::from(chunks));
                 break;
             }
             let _ = self.tasks.pop(&mut self.commit.copies);
@@ -302,7 +304,10 @@ impl<P: Platform> Core<P> {
         let mut waiters = core::mem::take(&mut self.commit.waiters);
         while let Some(t) = self.tasks.pop(&mut waiters) {
             self.tasks.at_mut(t).queued = false;
-            if self.tasks.at(t).pos <= self.commit.durable || self.fenced.is_some() {
+            if self.tasks.at(t).pos <= self.commit.durable {
+                self.ready(t);
+            } else if self.fenced.is_some() {
+                self.tasks.at_mut(t).fail(Fault::Fenced);
                 self.ready(t);
             } else {
                 let pos = self.tasks.at(t).pos;

@@ -46,6 +46,7 @@ impl<P: Platform> fmt::Debug for Core<P> {
             self.log.written().0,
             self.log.free_blocks(),
         )?;
+        writeln!(f, "recovery {:?}", self.opening.recovery.end())?;
         writeln!(
             f,
             "flush {:?} wanted {}  fresh {} pending {} active {} room {}  checkpoint {:?} wanted {}",

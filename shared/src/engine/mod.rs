@@ -138,6 +138,8 @@ pub struct Core<P: Platform> {
     pub(crate) slot_phase: bool,
     /// Records that writes under way will put into the fresh delta at most.
     pub(crate) fresh_reserved: usize,
+    /// Some volume waits for `Volume::lowers`.
+    pub(crate) lowering: bool,
     pub(crate) span_chunks: u32,
     pub(crate) cache_pages: u32,
     pub(crate) now_ns: u64,
@@ -174,6 +176,7 @@ impl<P: Platform> Core<P> {
                     return;
                 }
             }
+            self.look_at_lowering();
             self.run_lifecycle();
             self.look_at_given_up();
             self.run_close();

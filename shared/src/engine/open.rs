@@ -109,7 +109,7 @@ enum Phase {
 pub(crate) struct Opening<P: Platform> {
     phase: Phase,
     io: u32,
-    recovery: Recovery,
+    pub(crate) recovery: Recovery,
     /// The block whose data is being verified, and which of its entries comes next.
     block: P::Array<u8>,
     entry: usize,
@@ -217,6 +217,7 @@ impl<P: Platform> Core<P> {
             slot_io: [0; 2],
             slot_phase: false,
             fresh_reserved: 0,
+            lowering: false,
             span_chunks: 1,
             cache_pages: limits.cache_pages.max(4),
             now_ns: 0,

@@ -28,6 +28,8 @@ pub(crate) struct Space<P: Platform> {
     pub(crate) catalog_pages: PageList<P>,
     /// The save volume is growing to so many bytes.
     growing: Option<u64>,
+    /// Slots that the last who found none needs.
+    need: u64,
     /// Production waits for slots.
     pub(crate) full: bool,
     /// The record that gives up a snapshot must be durable before production goes on.
@@ -43,6 +45,7 @@ impl<P: Platform> Space<P> {
             freezing: 0,
             catalog_pages: PageList::new(p)?,
             growing: None,
+            need: 0,
             full: false,
             giving_up: None,
             told: false,
@@ -90,9 +93,10 @@ impl<P: Platform> Core<P> {
         !self.space.full
     }
 
-    /// Copies found no slots.
-    pub(crate) fn save_full(&mut self) {
+    /// Somebody found no slots, and needs so many.
+    pub(crate) fn save_full(&mut self, need: u64) {
         self.space.full = true;
+        self.space.need = need;
         if !core::mem::replace(&mut self.space.told, true) {
             self.event(FULL, 0, &crate::control::Name::default(), self.save.size);
         }
@@ -104,7 +108,7 @@ impl<P: Platform> Core<P> {
         if !self.space.full || self.fenced.is_some() || self.space.growing.is_some() {
             return;
         }
-        if self.slots.available_to(0) >= self.slots_wanted() {
+        if self.slots.available_to(0) >= self.space.need.max(1) {
             return self.space_again();
         }
         if self.space.freed > 0 {
@@ -119,12 +123,6 @@ impl<P: Platform> Core<P> {
             3 => self.fail_copies(),
             _ => {}
         }
-    }
-
-    /// Slots that the first who waits needs.
-    fn slots_wanted(&self) -> u64 {
-        let task = self.tasks.at(self.commit.copies.head);
-        u64::from((task.need & !task.lost).count_ones()).max(1)
     }
 
     /// There are slots: copies go on.
@@ -257,7 +255,7 @@ impl<P: Platform> Core<P> {
         }
         self.tasks.at_mut(t).stage = Stage::Durable;
         self.wait_for_room(t);
-        self.save_full();
+        self.save_full(u64::from(self.tasks.at(t).fresh_need.count_ones()));
     }
 
     /// Takes adjacent slots, up to `want`.

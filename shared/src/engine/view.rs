@@ -15,7 +15,7 @@ use crate::api::Op;
 use crate::engine::slab::Queue;
 use crate::fast::Fast;
 use crate::platform::Platform;
-use crate::units::{Dev, EntityId, Epoch, MapId};
+use crate::units::{Dev, EntityId, Epoch, LogPos, MapId};
 
 /// Levels of one view; clones of snapshots of clones nest no deeper.
 pub(crate) const LEVELS: usize = 24;
@@ -110,6 +110,9 @@ pub(crate) struct Volume<P: Platform> {
     pub(crate) map: MapId,
     /// Epoch of its newest living snapshot; 0 for none.
     pub(crate) newest: Epoch,
+    /// A newer snapshot is gone, but the record that says so is durable only from this position on:
+    /// until then `newest` stays, and what would need a copy waits (I-13).
+    pub(crate) lowers: Option<LogPos>,
     /// The map that redirected writes go to: its own (clones), M (restoring production).
     pub(crate) redirect: Option<MapId>,
     /// Epoch that redirected writes bear.
@@ -147,6 +150,7 @@ impl<P: Platform> Volume<P> {
             size: 0,
             map: MapId(0),
             newest: Epoch(0),
+            lowers: None,
             redirect: None,
             write_epoch: Epoch(0),
             fast: None,

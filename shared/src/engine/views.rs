@@ -9,6 +9,7 @@ use crate::engine::{Core, NONE};
 use crate::fast::Fast;
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{Dev, EntityId, Epoch, MapId};
 
@@ -305,9 +306,19 @@ impl<P: Platform> Core<P> {
         let newest = self.catalog.newest_epoch(map).unwrap_or_default();
         let restore = entity.restoring().copied();
         let epoch = entity.epoch();
+        let (last, durable) = (self.log.last(), self.commit.durable);
+        let at_once = self.mutant(Mutant::GiveUpNotDurable) || last <= durable;
         let vol = self.vols.at_mut(v);
+        let other = vol.map != map;
         vol.map = map;
-        vol.newest = newest;
+        if newest >= vol.newest || other || at_once {
+            vol.newest = newest;
+            vol.lowers = None;
+        } else {
+            vol.lowers.get_or_insert(last);
+            self.lowering = true;
+        }
+        let newest = newest.max(vol.newest);
         if vol.clone {
             vol.redirect = Some(map);
             vol.write_epoch = epoch;
@@ -316,6 +327,28 @@ impl<P: Platform> Core<P> {
             vol.write_epoch = newest.next();
         }
         self.set_mode(v);
+    }
+
+    /// Goes on with volumes whose newest snapshot is durably gone.
+    pub(crate) fn look_at_lowering(&mut self) {
+        if !core::mem::take(&mut self.lowering) {
+            return;
+        }
+        for v in 0..self.vols.len() {
+            match self.vols.at(v).lowers {
+                Some(pos) if pos <= self.commit.durable => {
+                    let vol = self.vols.at_mut(v);
+                    vol.lowers = None;
+                    vol.newest = Epoch(0);
+                    self.refresh_volume(v);
+                }
+                Some(_) => self.lowering = true,
+                None => {}
+            }
+        }
+        if self.lowering {
+            self.commit.wanted = true;
+        }
     }
 
     /// As `refresh_volume`, for all of them.

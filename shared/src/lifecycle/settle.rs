@@ -266,8 +266,8 @@ impl<P: Platform> Core<P> {
         let mut left = keeps & !self.job(t).keeps;
         while left != 0 {
             let Some((slot, n)) = self.take_slots(left.count_ones()) else {
-                self.save_full();
                 self.wait_for_room(t);
+                self.save_full(u64::from(left.count_ones()));
                 return false;
             };
             for i in 0..u64::from(n) {

@@ -68,7 +68,9 @@ pub fn reopen<E: Engine>(
                     continue 'life;
                 }
                 Some(Err(why)) => return Err(format!("the pool does not open: {why}")),
-                None if machine.open() == 0 => return Err(format!("the opening hangs\n{}", machine.core.dump())),
+                None if machine.open() == 0 => {
+                    return Err(format!("the opening hangs\n{}", machine.core.dump()))
+                }
                 None => {}
             }
             let index = rng.index(machine.open());
@@ -209,11 +211,7 @@ pub fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep
 }
 
 /// Reads a volume from end to end, word by word, several requests at a time.
-fn read_all<E: Engine>(
-    machine: &mut Machine<E>,
-    rng: &mut Rng,
-    row: &Row,
-) -> Result<Shown, Wrong> {
+fn read_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, row: &Row) -> Result<Shown, Wrong> {
     let block = u64::from(machine.disks[0].device.block);
     let blocks = row.size / block;
     let opened = match machine.core.attach(&row.name, false) {
@@ -231,7 +229,8 @@ fn read_all<E: Engine>(
         if at < blocks && flying < 3 {
             let len = each.min(blocks - at);
             let data = vec![Block::ZERO; usize::try_from(len).unwrap_or(0)];
-            let io = Io { handle: opened.handle, op: Op::Read, at, blocks: data, left: 0, failed: None };
+            let io =
+                Io { handle: opened.handle, op: Op::Read, at, blocks: data, left: 0, failed: None };
             machine.request(io, opened.fast.as_ref(), 0)?;
             (at, flying) = (at + len, flying + 1);
             continue;
@@ -279,4 +278,3 @@ fn retry_blocks<E: Engine>(
     machine.core.detach(handle);
     machine.drain()
 }
-

@@ -285,11 +285,7 @@ impl Model {
 
 /// The moment lies after the beginning of the write that is shown, and before the end of each
 /// that would hide it.
-fn narrow(
-    moment: &mut (u64, u64),
-    cell: &super::cell::Cell,
-    value: u64,
-) -> Result<(), Wrong> {
+fn narrow(moment: &mut (u64, u64), cell: &super::cell::Cell, value: u64) -> Result<(), Wrong> {
     let mut shown = cell.versions().filter(|v| v.value == value);
     let (Some(shown), None) = (shown.next(), shown.next()) else { return Ok(()) };
     let hiding = cell.versions().filter(|v| v.hides(&shown)).map(|v| v.end);

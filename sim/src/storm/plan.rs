@@ -157,8 +157,7 @@ impl Plan {
             _ => Order::Random,
         };
         if rng.chance(25) {
-            let sizes: Vec<u64> =
-                plan.devices().map(|d| d.size / u64::from(block)).collect();
+            let sizes: Vec<u64> = plan.devices().map(|d| d.size / u64::from(block)).collect();
             plan.faults = Faults::draw(&mut rng, &sizes, plan.turns);
         }
         plan

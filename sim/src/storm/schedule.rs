@@ -83,8 +83,7 @@ impl<E: Engine> World<E> {
     pub fn new(plan: Plan, verbose: bool) -> Result<Self, Wrong> {
         let mut rng = Rng::new(plan.seed ^ 0x5707);
         let mut model = Model::default();
-        let mut disks: Vec<Disk> =
-            plan.devices().map(|d| Disk::new(d, false)).collect();
+        let mut disks: Vec<Disk> = plan.devices().map(|d| Disk::new(d, false)).collect();
         disks[0].treacherous = plan.treacherous;
         let block = u64::from(plan.block);
         E::create(&plan, &mut |at, bytes| {
@@ -383,6 +382,7 @@ impl<E: Engine> World<E> {
             let sweep = crash::sweep(&mut machine, &mut rng)?;
             let judged = self.judged(&sweep);
             if judged.is_err() && self.trace.is_verbose() {
+                println!("{}", machine.core.dump());
                 println!("{}", super::slots::show(&mut machine, &mut rng));
             }
             let (mut model, pairs) = judged?;
@@ -574,4 +574,3 @@ pub fn production(dev: u16) -> String {
         format!("prod{dev}")
     }
 }
-

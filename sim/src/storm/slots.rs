@@ -56,10 +56,7 @@ fn runs<E: Engine>(
 /// # Errors
 ///
 /// The first contradiction.
-pub fn check<E: Engine>(
-    machine: &mut Machine<E>,
-    rng: &mut Rng,
-) -> Result<(), Wrong> {
+pub fn check<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<(), Wrong> {
     if !E::SLOTS {
         return Ok(());
     }
@@ -86,7 +83,8 @@ pub fn check<E: Engine>(
         }
     }
     let pool = status(machine, rng)?;
-    let (used, held) = (pool.slots_used.get(), holders.len() as u64 + E::metadata_slots(&machine.disks[0]));
+    let (used, held) =
+        (pool.slots_used.get(), holders.len() as u64 + E::metadata_slots(&machine.disks[0]));
     let rests = pool.sweeping.get() == 0 && !restoring && pool.fenced.get() == 0;
     if used < held || (rests && used != held) {
         return Err(format!("{used} slots are in use, the maps name {held}"));
