@@ -258,7 +258,6 @@ impl Model {
             let row = &rows[row];
             let Some(entity) = self.entities.get_mut(&key) else { continue };
             entity.id = Some(row.id);
-            entity.given_up |= row.is(rows::FLAG_GIVEN_UP);
             entity.deferred = row.is(rows::FLAG_DEFERRED);
             entity.optional = false;
             let own = row.name.split_once('@').map_or(row.name.as_str(), |(_, part)| part);
@@ -269,6 +268,9 @@ impl Model {
     /// Takes over what blocks showed after a crash: it is what they hold from now on.
     pub fn settle(&mut self, sweep: &Sweep, pairs: &Matching) {
         for &(key, row) in pairs {
+            // Before a crash the flag may be seen although it is not durable yet.
+            let given_up = sweep.rows[row].is(rows::FLAG_GIVEN_UP);
+            self.entities.entry(key).and_modify(|e| e.given_up |= given_up);
             let Some(shown) = sweep.content.get(&sweep.rows[row].id) else { continue };
             for (cell, found) in self.cells(key).iter_mut().zip(shown) {
                 if let Ok(value) = found {
