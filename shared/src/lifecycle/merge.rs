@@ -211,11 +211,16 @@ impl<P: Platform> Core<P> {
                     self.lifecycle.merge.plan_waits = true;
                     return;
                 }
-                Ok(None) => {
-                    if !self.next_pass() {
-                        return self.merged(t);
+                Ok(None) => match self.next_pass() {
+                    Some(true) => {}
+                    // Round again, but not at once: whoever writes those chunks has to end first.
+                    Some(false) => {
+                        self.end_walk(t);
+                        self.lifecycle.merge.plan_waits = true;
+                        return;
                     }
-                }
+                    None => return self.merged(t),
+                },
                 Err(Miss::Page(page)) => {
                     if let Stop::Fault(fault) = self.wait_for_page(t, page) {
                         self.fence(fault);
@@ -301,16 +306,17 @@ impl<P: Platform> Core<P> {
         Ok(Some(key.word))
     }
 
-    fn next_pass(&mut self) -> bool {
+    /// Goes on to the next pass (true), or to the first one again (false), or all is done.
+    fn next_pass(&mut self) -> Option<bool> {
         let m = &mut self.lifecycle.merge;
         m.pass = m.pass.saturating_add(1);
         m.cursor = Word(0);
         if self.level_of_pass().is_some() {
-            return true;
+            return Some(true);
         }
         let m = &mut self.lifecycle.merge;
         m.pass = 0;
-        core::mem::replace(&mut m.again, false)
+        core::mem::replace(&mut m.again, false).then_some(false)
     }
 
     /// Begins to merge a word.
@@ -363,8 +369,11 @@ impl<P: Platform> Core<P> {
     pub(crate) fn tick_merge(&mut self) {
         let rate = self.merge_rate();
         let m = &mut self.lifecycle.merge;
-        if !m.active || rate == u64::MAX {
+        if !m.active {
             return;
+        }
+        if rate == u64::MAX {
+            return self.wake_plan();
         }
         let passed_us = self.now_ns.saturating_sub(m.last_ns).min(1_000_000_000) / 1000;
         m.last_ns = self.now_ns;
@@ -381,7 +390,9 @@ impl<P: Platform> Core<P> {
 
     fn start_merge_flush(&mut self) {
         let m = &self.lifecycle.merge;
-        let enough = m.waiting == m.words || m.waiting >= WORDS / 2;
+        // Words that wait for copy units get none before those that have some are flushed.
+        let starved = !self.unit_waiters.is_empty();
+        let enough = m.waiting == m.words || m.waiting >= WORDS / 2 || starved;
         if m.waiting == 0 || m.flush_io != 0 || !enough || self.steps.room() < 4 {
             return;
         }
@@ -431,6 +442,9 @@ impl<P: Platform> Core<P> {
     pub(crate) fn touch_merge(&mut self, t: u32) {
         if !self.lifecycle.merge.active || self.vol_of(t) != self.lifecycle.merge.vol {
             return;
+        }
+        if self.lifecycle.merge.words == 0 {
+            self.wake_plan();
         }
         let task = self.tasks.at(t);
         let (word, mask) = (task.word, task.mask & !task.in_place);
