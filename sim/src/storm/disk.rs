@@ -246,12 +246,6 @@ impl Disk {
         }
     }
 
-    /// Whether a crash could leave anything but what is there now.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.pending.is_empty() && self.flying.is_empty()
-    }
-
     /// The disk after a crash.
     #[must_use]
     pub fn crashed(&self, survive: Survive) -> Self {
@@ -315,7 +309,6 @@ mod tests {
         assert_eq!(disk.crashed(ALL).get(0), &Block::Word(5));
         disk.end_write(id, true, &mut Rng::new(1));
         assert_eq!(disk.crashed(NONE).get(0), &Block::Word(5));
-        assert!(disk.is_settled());
     }
 
     #[test]

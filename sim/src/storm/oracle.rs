@@ -57,6 +57,8 @@ pub struct Leave {
     pub give_up: bool,
     /// The save volume may fill, and production fails then.
     pub fail: bool,
+    /// Metadata has rotted.
+    pub rotten: bool,
 }
 
 /// Which model entity each row is.
@@ -111,7 +113,7 @@ impl Model {
 
     fn may_be_gone(&self, key: Key) -> Result<(), Wrong> {
         let entity = &self.entities[&key];
-        let unused = self.clones(key).iter().all(|k| self.entities[k].optional);
+        let unused = self.dependants(key).iter().all(|k| self.entities[k].optional);
         if entity.optional || (entity.deferred && unused) {
             return Ok(());
         }
@@ -220,6 +222,7 @@ impl Model {
         let fine = match fault {
             Fault::Io | Fault::Lost => leave.faults,
             Fault::Fenced => leave.faults || given_up,
+            Fault::Corrupt => leave.rotten,
             _ => false,
         };
         if fine {
