@@ -74,6 +74,15 @@ impl<E: Engine> World<E> {
                 model.adopt(&sweep.rows, &pairs);
                 model.settle(&sweep, &pairs);
                 self.afterlife(machine, model, rng.fork())?;
+            } else if rng.chance(15) {
+                crash::rest(&mut machine, &mut rng, self.wall_ns)?;
+                let disks = crash::close(machine, &mut rng)?;
+                machine = crash::reopen(&self.plan, disks, &mut rng, 0, &mut 0)?;
+                let checked = slots::check(&mut machine, &mut rng, true);
+                if checked.is_err() && self.trace.is_verbose() {
+                    println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
+                }
+                checked.map_err(|wrong| format!("after a crash: {wrong}"))?;
             }
         }
         Ok(())
@@ -251,10 +260,10 @@ impl<E: Engine> World<E> {
         if !self.settle_all()? {
             return Ok(());
         }
-        slots::check(&mut self.machine, &mut self.rng)?;
+        slots::check(&mut self.machine, &mut self.rng, false)?;
         self.close()?;
         self.quiesce()?;
-        slots::check(&mut self.machine, &mut self.rng)
+        slots::check(&mut self.machine, &mut self.rng, true)
     }
 
     /// Compares all that clients find now with what they must find.

@@ -186,6 +186,50 @@ pub fn until<E: Engine, T>(
     Err("a request or command never ends".into())
 }
 
+/// Lets background work go on until there is none.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn rest<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, now_ns: u64) -> Result<(), Wrong> {
+    let (mut idle, mut now_ns) = (0, now_ns);
+    for _ in 0..PATIENCE {
+        if machine.open() > 0 {
+            idle = 0;
+            let index = rng.index(machine.open());
+            machine.end(index, true, rng)?;
+        } else if idle > 20 {
+            return Ok(());
+        } else {
+            (idle, now_ns) = (idle + 1, now_ns + 500_000_000);
+            machine.core.tick(now_ns);
+            machine.drain()?;
+        }
+    }
+    Err("background work never ends".into())
+}
+
+/// Closes a pool that rests; gives its disks.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Disk>, Wrong> {
+    machine.core.close(&[]);
+    machine.drain()?;
+    while machine.core.closed().is_none() {
+        if machine.open() == 0 {
+            return Err("the close hangs".into());
+        }
+        let index = rng.index(machine.open());
+        machine.end(index, true, rng)?;
+    }
+    match machine.core.closed() {
+        Some(Err(fault)) => Err(format!("the close fails with {fault:?}")),
+        _ => Ok(machine.disks),
+    }
+}
+
 /// Gives a command and waits for its reply.
 ///
 /// # Errors
