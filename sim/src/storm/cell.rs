@@ -136,9 +136,7 @@ impl Cell {
     pub fn prune(&mut self, horizon: u64) {
         let Some(more) = &mut self.more else { return };
         let all = more.clone();
-        more.retain(|v| {
-            !all.iter().any(|w| w.durable && w.end <= horizon && w.hides(v))
-        });
+        more.retain(|v| !all.iter().any(|w| w.durable && w.end <= horizon && w.hides(v)));
         if let [only] = more.as_slice() {
             if only.durable && only.end <= horizon {
                 // INVARIANT: the one version left is durable, and no reader is older than it.

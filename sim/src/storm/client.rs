@@ -85,8 +85,8 @@ impl<E: Engine> World<E> {
         let write = !snapshot && self.rng.chance(85);
         match self.machine.core.attach(&name, write) {
             Ok(opened) => {
-                let bytes = self.model.entities[&key].cells.len() as u64
-                    * u64::from(self.plan.block);
+                let bytes =
+                    self.model.entities[&key].cells.len() as u64 * u64::from(self.plan.block);
                 if opened.size != bytes {
                     return Err(format!("{name} has {} bytes, not {bytes}", opened.size));
                 }

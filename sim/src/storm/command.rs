@@ -206,6 +206,9 @@ impl Change {
                     let gone = if *recursive { model.closure(key) } else { vec![key] };
                     if *defer {
                         // It goes now, or when nothing needs it any more.
+                        for key in gone {
+                            model.entities.entry(key).and_modify(|e| e.optional = true);
+                        }
                         model.entities.entry(key).and_modify(|e| e.deferred = true);
                     } else {
                         model.entities.retain(|k, _| !gone.contains(k));

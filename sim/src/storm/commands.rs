@@ -150,11 +150,8 @@ impl<E: Engine> World<E> {
 
     fn choose_restore(&mut self, snapshots: &[Key], clones: &[Key]) -> Option<Change> {
         let from = self.one(&[snapshots, clones].concat())?;
-        let volume = if self.rng.chance(95) {
-            self.model.root(from)
-        } else {
-            self.choose_production()?
-        };
+        let volume =
+            if self.rng.chance(95) { self.model.root(from) } else { self.choose_production()? };
         Some(Change::Restore {
             volume,
             from,

@@ -38,8 +38,8 @@ pub fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
     disks.iter().enumerate().map(image).collect()
 }
 
-/// A core on these disks, opened and started. In `again` of a hundred steps of the opening it
-/// crashes and begins once more; how often that happened is added to `crashes`.
+/// A core on these disks, opened and started. In `again` of a thousand steps of the opening it
+/// crashes, or a disk fails, and it begins once more; how often is added to `crashes`.
 ///
 /// # Errors
 ///
@@ -51,47 +51,90 @@ pub fn reopen<E: Engine>(
     again: u64,
     crashes: &mut u64,
 ) -> Result<Machine<E>, Wrong> {
-    let mut lives = 4;
-    'life: loop {
-        let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
-        let mut machine = Machine::new(core, disks, plan.save_limit);
-        machine.drain()?;
-        let mut failed = false;
-        for _ in 0..PATIENCE {
-            match machine.core.opened() {
-                Some(Ok(())) => {
-                    start(&mut machine)?;
-                    return Ok(machine);
-                }
-                Some(Err(_)) if failed => {
-                    disks = crashed(&machine.disks, rng);
-                    continue 'life;
-                }
-                Some(Err(why)) => return Err(format!("the pool does not open: {why}")),
-                None if machine.open() == 0 => return Err(format!("the opening hangs\n{}", machine.core.dump())),
-                None => {}
-            }
-            let index = rng.index(machine.open());
-            if lives > 0 && rng.below(1000) < again {
-                lives -= 1;
+    for _ in 0..4 {
+        match reopen_once(plan, disks, rng, again)? {
+            Ok(machine) => return Ok(machine),
+            Err(left) => {
                 *crashes += 1;
-                if rng.chance(20) {
-                    // A disk fails: the opening must fail, or not need what failed.
-                    failed = true;
-                    machine.end(index, false, rng)?;
-                    continue;
-                }
-                disks = crashed(&machine.disks, rng);
-                continue 'life;
+                disks = crashed(&left, rng);
             }
-            machine.end(index, true, rng)?;
         }
-        return Err("the opening never ends".into());
     }
+    let mut machine = open(plan, disks, rng)?.map_err(|why| format!("it does not open: {why}"))?;
+    start(&mut machine)?;
+    Ok(machine)
+}
+
+/// As [`reopen`], or the disks as the crash or failure finds them.
+#[expect(clippy::type_complexity, reason = "an outcome within an outcome")]
+fn reopen_once<E: Engine>(
+    plan: &Plan,
+    disks: Vec<Disk>,
+    rng: &mut Rng,
+    again: u64,
+) -> Result<Result<Machine<E>, Vec<Disk>>, Wrong> {
+    let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
+    let mut machine = Machine::new(core, disks, plan.save_limit);
+    machine.drain()?;
+    let mut failed = false;
+    for _ in 0..PATIENCE {
+        match machine.core.opened() {
+            Some(Ok(())) => {
+                start(&mut machine)?;
+                return Ok(Ok(machine));
+            }
+            Some(Err(_)) if failed => return Ok(Err(machine.disks)),
+            Some(Err(why)) => return Err(format!("the pool does not open: {why}")),
+            None if machine.open() == 0 => return Err("the opening hangs".into()),
+            None => {}
+        }
+        let index = rng.index(machine.open());
+        let strikes = rng.below(1000) < again;
+        if strikes && rng.chance(80) {
+            return Ok(Err(machine.disks));
+        }
+        // If a disk fails, the opening must fail, or not need what failed.
+        failed |= strikes;
+        machine.end(index, !strikes, rng)?;
+    }
+    Err("the opening never ends".into())
+}
+
+/// A core on these disks, opened, or why it does not open.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn open<E: Engine>(
+    plan: &Plan,
+    disks: Vec<Disk>,
+    rng: &mut Rng,
+) -> Result<Result<Machine<E>, String>, Wrong> {
+    let core = match E::open(plan, &disks[0]) {
+        Ok(core) => core,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut machine = Machine::new(core, disks, plan.save_limit);
+    machine.drain()?;
+    for _ in 0..PATIENCE {
+        match machine.core.opened() {
+            Some(Ok(())) => return Ok(Ok(machine)),
+            Some(Err(why)) => return Ok(Err(why)),
+            None if machine.open() == 0 => return Err("the opening hangs".into()),
+            None => {}
+        }
+        let index = rng.index(machine.open());
+        machine.end(index, true, rng)?;
+    }
+    Err("the opening never ends".into())
 }
 
 /// Hands the production volumes to a core that has opened its pool.
-fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
     for found in machine.core.productions() {
         let disk = machine.disks.get(usize::from(found.dev.0)).ok_or("a volume on no device")?;
         let device = disk.device;
@@ -141,6 +184,50 @@ pub fn until<E: Engine, T>(
         }
     }
     Err("a request or command never ends".into())
+}
+
+/// Lets background work go on until there is none.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn rest<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, now_ns: u64) -> Result<(), Wrong> {
+    let (mut idle, mut now_ns) = (0, now_ns);
+    for _ in 0..PATIENCE {
+        if machine.open() > 0 {
+            idle = 0;
+            let index = rng.index(machine.open());
+            machine.end(index, true, rng)?;
+        } else if idle > 20 {
+            return Ok(());
+        } else {
+            (idle, now_ns) = (idle + 1, now_ns + 500_000_000);
+            machine.core.tick(now_ns);
+            machine.drain()?;
+        }
+    }
+    Err("background work never ends".into())
+}
+
+/// Closes a pool that rests; gives its disks.
+///
+/// # Errors
+///
+/// What went wrong.
+pub fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Disk>, Wrong> {
+    machine.core.close(&[]);
+    machine.drain()?;
+    while machine.core.closed().is_none() {
+        if machine.open() == 0 {
+            return Err("the close hangs".into());
+        }
+        let index = rng.index(machine.open());
+        machine.end(index, true, rng)?;
+    }
+    match machine.core.closed() {
+        Some(Err(fault)) => Err(format!("the close fails with {fault:?}")),
+        _ => Ok(machine.disks),
+    }
 }
 
 /// Gives a command and waits for its reply.
@@ -209,11 +296,7 @@ pub fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep
 }
 
 /// Reads a volume from end to end, word by word, several requests at a time.
-fn read_all<E: Engine>(
-    machine: &mut Machine<E>,
-    rng: &mut Rng,
-    row: &Row,
-) -> Result<Shown, Wrong> {
+fn read_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, row: &Row) -> Result<Shown, Wrong> {
     let block = u64::from(machine.disks[0].device.block);
     let blocks = row.size / block;
     let opened = match machine.core.attach(&row.name, false) {
@@ -231,7 +314,8 @@ fn read_all<E: Engine>(
         if at < blocks && flying < 3 {
             let len = each.min(blocks - at);
             let data = vec![Block::ZERO; usize::try_from(len).unwrap_or(0)];
-            let io = Io { handle: opened.handle, op: Op::Read, at, blocks: data, left: 0, failed: None };
+            let io =
+                Io { handle: opened.handle, op: Op::Read, at, blocks: data, left: 0, failed: None };
             machine.request(io, opened.fast.as_ref(), 0)?;
             (at, flying) = (at + len, flying + 1);
             continue;
@@ -279,4 +363,3 @@ fn retry_blocks<E: Engine>(
     machine.core.detach(handle);
     machine.drain()
 }
-

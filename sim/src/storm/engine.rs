@@ -10,6 +10,7 @@ use rwsnap_core::units::{Dev, EntityId, Geometry};
 
 use super::disk::Disk;
 use super::plan::Plan;
+use super::rng::Rng;
 
 /// A production volume that the pool knows of.
 #[derive(Clone, Debug)]
@@ -71,6 +72,10 @@ pub trait Engine: Sized {
     }
     /// Whether it is open.
     fn opened(&self) -> Option<Result<(), String>>;
+    /// Spoils a block of metadata that the core cannot do without, if there is one.
+    fn rot(_: &mut Disk, _: &mut Rng) -> bool {
+        false
+    }
     /// The pool's geometry.
     fn geometry(&self) -> Geometry;
     /// The volumes that must be found.

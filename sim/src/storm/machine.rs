@@ -16,7 +16,8 @@ use super::disk::{Disk, Flushing, Kind, Reading};
 use super::engine::{Engine, Routed};
 use super::fault::Touch;
 use super::memory::{Memory, Piece};
-use super::rng::Rng;
+use super::plan::Plan;
+use super::rng::{mix, Rng};
 
 /// What the storm found wrong, in words.
 pub type Wrong = String;
@@ -70,6 +71,9 @@ struct Open<E: Engine> {
     at: u64,
     blocks: u64,
     work: Work,
+    /// When it began, and the how manyth it is.
+    born: u64,
+    serial: u64,
 }
 
 /// Something that was `Busy`.
@@ -87,6 +91,11 @@ pub struct Machine<E: Engine> {
     pub disks: Vec<Disk>,
     /// What ended and was not looked at.
     pub events: VecDeque<Event>,
+    /// Print what begins.
+    pub verbose: bool,
+    /// The scheduler's clock.
+    pub now: u64,
+    serial: u64,
     block: u64,
     save_limit: u64,
     memory: Memory,
@@ -113,6 +122,9 @@ impl<E: Engine> Machine<E> {
             core,
             disks,
             events: VecDeque::new(),
+            verbose: false,
+            now: 0,
+            serial: 0,
             block: u64::from(block),
             save_limit,
             memory: Memory::new(block),
@@ -130,9 +142,16 @@ impl<E: Engine> Machine<E> {
         self.open.len()
     }
 
-    /// Which device each open step is on.
-    pub fn open_devices(&self) -> impl Iterator<Item = usize> + '_ {
-        self.open.iter().map(|o| o.dev)
+    /// Which device an open step is on.
+    pub fn device_of(&self, index: usize) -> usize {
+        self.open[index].dev
+    }
+
+    /// Whether an open step is one of the few that take long.
+    pub fn is_stuck(&self, index: usize, now: u64, plan: &Plan) -> bool {
+        let open = &self.open[index];
+        let chance = mix(plan.seed ^ mix(open.serial));
+        chance % 100 < plan.stuck && now < open.born + 20 + (chance >> 8) % 300
     }
 
     /// Requests and commands that have not ended.
@@ -211,7 +230,7 @@ impl<E: Engine> Machine<E> {
             Op::Discard => Work::Zero(disk.begin_write(at, data, Kind::Discard)),
             Op::Flush => Work::Flush(disk.begin_flush()),
         };
-        self.open.push(Open { owner, dev, at, blocks, work });
+        self.push(owner, dev, at, blocks, work);
         Ok(())
     }
 
@@ -281,8 +300,17 @@ impl<E: Engine> Machine<E> {
             }
             Step::Grow { bytes } => (0, 0, 0, Work::Grow(bytes)),
         };
-        self.open.push(Open { owner: Owner::Core(id), dev, at, blocks, work });
+        if self.verbose {
+            println!("       begins {step:?} = {at}+{blocks}");
+        }
+        self.push(Owner::Core(id), dev, at, blocks, work);
         Ok(())
+    }
+
+    fn push(&mut self, owner: Owner<E>, dev: usize, at: u64, blocks: u64, work: Work) {
+        self.serial += 1;
+        let (born, serial) = (self.now, self.serial);
+        self.open.push(Open { owner, dev, at, blocks, work, born, serial });
     }
 
     fn begin_read(

@@ -40,6 +40,8 @@ pub struct Entity {
     pub sort: Sort,
     /// The production volume it goes back to.
     pub root: Key,
+    /// Of a snapshot of a clone, what the clone was based on then: a refresh does not change it.
+    pub base: Option<Key>,
     /// Its own part of the name.
     pub label: Label,
     /// The core's number, once known.
@@ -81,6 +83,7 @@ impl Model {
         let entity = Entity {
             sort,
             root,
+            base: None,
             label,
             id: None,
             cells: Rc::new(cells),
@@ -122,10 +125,10 @@ impl Model {
         self.keys(|e| e.sort == Sort::Snapshot(of))
     }
 
-    /// The clones based on a snapshot.
+    /// The clones based on a snapshot, and their snapshots from the time when they were.
     #[must_use]
-    pub fn clones(&self, of: Key) -> Vec<Key> {
-        self.keys(|e| e.sort == Sort::Clone(of))
+    pub fn dependants(&self, of: Key) -> Vec<Key> {
+        self.keys(|e| e.sort == Sort::Clone(of) || e.base == Some(of))
     }
 
     /// The volume itself, or the one a snapshot is named after.
@@ -149,7 +152,7 @@ impl Model {
         let mut all = vec![key];
         let mut at = 0;
         while let Some(&on) = all.get(at) {
-            let hanging = [self.snapshots(on), self.clones(on)].concat();
+            let hanging = [self.snapshots(on), self.dependants(on)].concat();
             // A clone that was refreshed to a snapshot of its own hangs on itself.
             all.extend(hanging.into_iter().filter(|key| !all.contains(key)).collect::<Vec<_>>());
             at += 1;
@@ -181,6 +184,10 @@ impl Model {
         let (begin, end) = self.moments[moment];
         let Some(source) = self.entities.get(&of) else { return 0 };
         let still = matches!(source.sort, Sort::Snapshot(_));
+        let base = match source.sort {
+            Sort::Clone(base) if of == owner => Some(base),
+            _ => None,
+        };
         let cells = (0..source.cells.len())
             .map(|block| {
                 let mut cell = source.cells[block].clone();
@@ -191,8 +198,9 @@ impl Model {
             })
             .collect();
         let key = self.insert(Sort::Snapshot(owner), label, cells);
-        if let Some(entity) = self.entities.get_mut(&key).filter(|_| !still) {
-            entity.moment = Some(moment);
+        if let Some(entity) = self.entities.get_mut(&key) {
+            entity.moment = (!still).then_some(moment);
+            entity.base = base;
         }
         key
     }

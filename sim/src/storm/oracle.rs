@@ -57,6 +57,8 @@ pub struct Leave {
     pub give_up: bool,
     /// The save volume may fill, and production fails then.
     pub fail: bool,
+    /// Metadata has rotted.
+    pub rotten: bool,
 }
 
 /// Which model entity each row is.
@@ -111,7 +113,7 @@ impl Model {
 
     fn may_be_gone(&self, key: Key) -> Result<(), Wrong> {
         let entity = &self.entities[&key];
-        let unused = self.clones(key).iter().all(|k| self.entities[k].optional);
+        let unused = self.dependants(key).iter().all(|k| self.entities[k].optional);
         if entity.optional || (entity.deferred && unused) {
             return Ok(());
         }
@@ -220,6 +222,7 @@ impl Model {
         let fine = match fault {
             Fault::Io | Fault::Lost => leave.faults,
             Fault::Fenced => leave.faults || given_up,
+            Fault::Corrupt => leave.rotten,
             _ => false,
         };
         if fine {
@@ -258,8 +261,8 @@ impl Model {
             let row = &rows[row];
             let Some(entity) = self.entities.get_mut(&key) else { continue };
             entity.id = Some(row.id);
-            entity.given_up |= row.is(rows::FLAG_GIVEN_UP);
-            entity.deferred |= row.is(rows::FLAG_DEFERRED);
+            entity.deferred = row.is(rows::FLAG_DEFERRED);
+            entity.optional = false;
             let own = row.name.split_once('@').map_or(row.name.as_str(), |(_, part)| part);
             entity.label = Label::Exact(own.to_owned());
         }
@@ -268,6 +271,9 @@ impl Model {
     /// Takes over what blocks showed after a crash: it is what they hold from now on.
     pub fn settle(&mut self, sweep: &Sweep, pairs: &Matching) {
         for &(key, row) in pairs {
+            // Before a crash the flag may be seen although it is not durable yet.
+            let given_up = sweep.rows[row].is(rows::FLAG_GIVEN_UP);
+            self.entities.entry(key).and_modify(|e| e.given_up |= given_up);
             let Some(shown) = sweep.content.get(&sweep.rows[row].id) else { continue };
             for (cell, found) in self.cells(key).iter_mut().zip(shown) {
                 if let Ok(value) = found {
@@ -284,11 +290,7 @@ impl Model {
 
 /// The moment lies after the beginning of the write that is shown, and before the end of each
 /// that would hide it.
-fn narrow(
-    moment: &mut (u64, u64),
-    cell: &super::cell::Cell,
-    value: u64,
-) -> Result<(), Wrong> {
+fn narrow(moment: &mut (u64, u64), cell: &super::cell::Cell, value: u64) -> Result<(), Wrong> {
     let mut shown = cell.versions().filter(|v| v.value == value);
     let (Some(shown), None) = (shown.next(), shown.next()) else { return Ok(()) };
     let hiding = cell.versions().filter(|v| v.hides(&shown)).map(|v| v.end);

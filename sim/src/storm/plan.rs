@@ -93,6 +93,8 @@ pub struct Plan {
     pub span: u64,
     /// Percent of the requests that go to a few chunks only.
     pub hot: u64,
+    /// Percent of the steps that take long.
+    pub stuck: u64,
     /// The order in which steps end.
     pub order: Order,
     /// The kinds of turns.
@@ -142,11 +144,12 @@ impl Plan {
             depth: usize::try_from(rng.pick(&[1, 2, 4, 8, 16])).unwrap_or(1),
             span: rng.pick(&[1, 2, 4, 20]),
             hot: rng.pick(&[0, 50, 90]),
+            stuck: rng.pick(&[0, 0, 3, 15]),
             order: Order::Random,
             weights: Self::draw_weights(&mut rng),
             mix: Self::draw_mix(&mut rng),
             images: rng.pick(&[0, 20, 60, 200]),
-            crashes: rng.pick(&[0, 20, 60]),
+            crashes: rng.pick(&[0, 20, 60, 300]),
             closes: rng.pick(&[0, 10, 30]),
             mutant: 0,
         };
@@ -157,8 +160,7 @@ impl Plan {
             _ => Order::Random,
         };
         if rng.chance(25) {
-            let sizes: Vec<u64> =
-                plan.devices().map(|d| d.size / u64::from(block)).collect();
+            let sizes: Vec<u64> = plan.devices().map(|d| d.size / u64::from(block)).collect();
             plan.faults = Faults::draw(&mut rng, &sizes, plan.turns);
         }
         plan

@@ -32,6 +32,12 @@ impl Trace {
         }
     }
 
+    /// Whether lines are printed.
+    #[must_use]
+    pub const fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// The hash so far.
     #[must_use]
     pub const fn hash(&self) -> u64 {
