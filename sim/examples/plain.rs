@@ -2,12 +2,12 @@
 
 //! Serves a file as it is: `plain FILE SOCKET [REACTORS]`.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use rwsnap::server::{run, Config, Disk, Limits, Listen, Plain};
-use rwsnap_core::api::Device;
+use rwsnap::server::{run, Config, Limits, Listen, Plain, Served};
+use rwsnap::store::{Access, Cache, Volume};
 
 fn main() -> std::io::Result<ExitCode> {
     tracing_subscriber::fmt()
@@ -16,13 +16,10 @@ fn main() -> std::io::Result<ExitCode> {
         .init();
     let args: Vec<_> = std::env::args().collect();
     let arg = |n: usize| args.get(n).cloned().unwrap_or_default();
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).custom_flags(libc::O_DIRECT).open(arg(1))?;
-    let size = file.metadata()?.len();
-    let device = Device { size, block: 512, volatile: true, fua: false };
+    let disk = Volume::open(Path::new(&arg(1)), Access::Own, Cache::Direct);
+    let disk = Arc::new(disk.map_err(std::io::Error::other)?);
     run(Config {
-        disks: vec![Disk::new(file, arg(1), device)],
-        plain: vec![Plain { name: String::from("disk"), disk: 0, read_only: false }],
+        served: Served::Plain(vec![Plain { name: "disk".into(), disk, read_only: false }]),
         listen: vec![Listen::Unix(arg(2).into())],
         insecure: false,
         reactors: arg(3).parse().unwrap_or(1),

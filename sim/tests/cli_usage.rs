@@ -44,7 +44,7 @@ fn every_example_is_a_command_line_that_parses() {
         let behind = help.find("Example").unwrap();
         let examples = help[behind..].lines().map(str::trim).filter(|l| l.starts_with("rwsnap "));
         for example in examples {
-            let end = example.find(['|', '>', '&']).unwrap_or(example.len());
+            let end = example.find(['|', '>', '&', '#']).unwrap_or(example.len());
             let words = example[..end].split_whitespace();
             let parsed = rwsnap::cli::command().try_get_matches_from(words);
             assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());

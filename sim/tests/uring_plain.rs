@@ -8,18 +8,19 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, SigSet, Signal};
 use nix::unistd::Pid;
 use rwsnap::nbd::client::Client;
 use rwsnap::nbd::{Address, HANDSHAKE_TIME};
-use rwsnap::server::{run, Config, Disk, Limits, Listen, Plain};
-use rwsnap_core::api::Device;
+use rwsnap::server::{run, Config, Limits, Listen, Plain, Served};
+use rwsnap::store::{Access, Cache, Volume};
 use tempfile::TempDir;
 
 /// Set for the process that serves: image, socket, reactors, 1 for O_DIRECT.
@@ -31,16 +32,14 @@ const MIB: usize = 1 << 20;
 #[test]
 fn serve_for_the_others() {
     let Ok(told) = std::env::var(SERVE) else { return };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let told: Vec<&str> = told.split('|').collect();
-    let flags = if told[3] == "1" { libc::O_DIRECT } else { 0 };
-    let mut options = fs::OpenOptions::new();
-    let file = options.read(true).write(true).custom_flags(flags).open(told[0]).unwrap();
-    let size = file.metadata().unwrap().len();
-    let device = Device { size, block: 512, volatile: true, fua: false };
-    let plain = |name: &str, read_only| Plain { name: name.into(), disk: 0, read_only };
+    let cache = if told[3] == "1" { Cache::Direct } else { Cache::Buffered };
+    let disk = Arc::new(Volume::open(Path::new(told[0]), Access::Own, cache).unwrap());
+    let plain =
+        |name: &str, read_only| Plain { name: name.into(), disk: Arc::clone(&disk), read_only };
     let result = run(Config {
-        disks: vec![Disk::new(file, told[0].into(), device)],
-        plain: vec![plain("disk", false), plain("fixed", true)],
+        served: Served::Plain(vec![plain("disk", false), plain("fixed", true)]),
         listen: vec![Listen::Unix(told[1].into()), Listen::Tcp("127.0.0.1:0".parse().unwrap())],
         insecure: false,
         reactors: told[2].parse().unwrap(),

@@ -65,6 +65,7 @@ pub fn keep_fast() {
 #[inline(never)]
 pub fn keep_engine() {
     keep!(
+        <Core<Opaque> as core::fmt::Debug>::fmt,
         Core::<Opaque>::open,
         Core::<Opaque>::opened,
         Core::<Opaque>::plant,

@@ -3,6 +3,7 @@
 //! Opening volumes and snapshots, and what their views are made of.
 
 use crate::api::Handle;
+use crate::control::rows::FLAG_HIDDEN;
 use crate::control::{Name, Refusal};
 use crate::engine::view::{Dir, Level, View, Volume};
 use crate::engine::{Core, NONE};
@@ -75,6 +76,16 @@ impl<P: Platform> Core<P> {
             v.readers = v.readers.saturating_sub(1);
             v.writers = v.writers.saturating_sub(u32::from(write));
         }
+    }
+
+    /// Calls `visit` with the name of each volume and snapshot that can be opened.
+    pub fn names(&self, visit: &mut dyn FnMut(&Name)) {
+        let serves = |e: &&Entity| match e.kind() {
+            Some(Kind::Production | Kind::Clone) => !e.has(FLAG_HIDDEN),
+            Some(Kind::Snapshot) => e.is_living_snapshot() && !e.has(FLAG_HIDDEN),
+            _ => false,
+        };
+        self.catalog.iter().filter(serves).for_each(|e| visit(&e.name));
     }
 
     /// Whether a forced command has cut this one off: every request of it fails.

@@ -3,10 +3,10 @@
 //! The merge: brings a restored production home, word by word, behind its requests.
 //!
 //! The *plan* walks the maps that X is made of, one pass for each: X's own new data first and
-//! production's old data last, or the other way round. A chunk belongs to the pass of the level that
-//! its data comes from. For each word with such chunks one task (`settle.rs`) copies and settles.
-//! When a pass skipped chunks that were being written, all passes run again; what is settled is
-//! skipped. When nothing is left, the restore is over.
+//! production's old data last, or the other way round. A chunk belongs to the pass of the level
+//! that its data comes from. For each word with such chunks one task (`settle.rs`) copies and
+//! settles. When a pass skipped chunks that were being written, all passes run again; what is
+//! settled is skipped. When nothing is left, the restore is over.
 
 use crate::api::{Limits, Step};
 use crate::engine::{
@@ -212,11 +212,16 @@ impl<P: Platform> Core<P> {
                     self.lifecycle.merge.plan_waits = true;
                     return;
                 }
-                Ok(None) => {
-                    if !self.next_pass() {
-                        return self.merged(t);
+                Ok(None) => match self.next_pass() {
+                    Some(true) => {}
+                    // Round again, but not at once: whoever writes those chunks has to end first.
+                    Some(false) => {
+                        self.end_walk(t);
+                        self.lifecycle.merge.plan_waits = true;
+                        return;
                     }
-                }
+                    None => return self.merged(t),
+                },
                 Err(Miss::Page(page)) => {
                     if let Stop::Fault(fault) = self.wait_for_page(t, page) {
                         self.fence(fault);
@@ -302,16 +307,17 @@ impl<P: Platform> Core<P> {
         Ok(Some(key.word))
     }
 
-    fn next_pass(&mut self) -> bool {
+    /// Goes on to the next pass (true), or to the first one again (false), or all is done.
+    fn next_pass(&mut self) -> Option<bool> {
         let m = &mut self.lifecycle.merge;
         m.pass = m.pass.saturating_add(1);
         m.cursor = Word(0);
         if self.level_of_pass().is_some() {
-            return true;
+            return Some(true);
         }
         let m = &mut self.lifecycle.merge;
         m.pass = 0;
-        core::mem::replace(&mut m.again, false)
+        core::mem::replace(&mut m.again, false).then_some(false)
     }
 
     /// Begins to merge a word.
@@ -369,8 +375,11 @@ impl<P: Platform> Core<P> {
     pub(crate) fn tick_merge(&mut self) {
         let rate = self.merge_rate();
         let m = &mut self.lifecycle.merge;
-        if !m.active || rate == u64::MAX {
+        if !m.active {
             return;
+        }
+        if rate == u64::MAX {
+            return self.wake_plan();
         }
         let passed_us = self.now_ns.saturating_sub(m.last_ns).min(1_000_000_000) / 1000;
         m.last_ns = self.now_ns;
@@ -387,7 +396,9 @@ impl<P: Platform> Core<P> {
 
     fn start_merge_flush(&mut self) {
         let m = &self.lifecycle.merge;
-        let enough = m.waiting == m.words || m.waiting >= WORDS / 2;
+        // Words that wait for copy units get none before those that have some are flushed.
+        let starved = !self.unit_waiters.is_empty();
+        let enough = m.waiting == m.words || m.waiting >= WORDS / 2 || starved;
         if m.waiting == 0 || m.flush_io != 0 || !enough || self.steps.room() < 4 {
             return;
         }
@@ -437,6 +448,9 @@ impl<P: Platform> Core<P> {
     pub(crate) fn touch_merge(&mut self, t: u32) {
         if !self.lifecycle.merge.active || self.vol_of(t) != self.lifecycle.merge.vol {
             return;
+        }
+        if self.lifecycle.merge.words == 0 {
+            self.wake_plan();
         }
         let task = self.tasks.at(t);
         let (word, mask) = (task.word, task.mask & !task.in_place);

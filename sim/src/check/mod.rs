@@ -73,3 +73,6 @@ fn check_all(image: &Image, superblock: &Superblock, report: &mut Report) {
     catalog::verify(&state, report);
     report.pool = identify::label(superblock);
 }
+
+#[cfg(test)]
+mod tests;

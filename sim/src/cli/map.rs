@@ -43,7 +43,12 @@ impl Map {
             let size = entity(pool, self.name)?.size.get();
             Ok((chunk, size, pool.all::<RunRow>(command(control::Verb::Map, self.name))?))
         })?;
-        let runs: Vec<Run> = rows.iter().map(|row| Run::new(row, chunk, size)).collect();
+        let mut runs: Vec<Run> = Vec::new();
+        for run in rows.iter().map(|row| Run::new(row, chunk, size)) {
+            if !runs.last_mut().is_some_and(|last| last.join(&run, chunk)) {
+                runs.push(run);
+            }
+        }
         if self.json {
             return print_json(&runs);
         }

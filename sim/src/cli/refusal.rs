@@ -93,6 +93,10 @@ impl Refused<'_> {
             Refusal::NotFound => match self.who("").as_str() {
                 "" if self.other.is_empty() => format!("there is no {}", quoted(name)),
                 "" => format!("there is no `{name}`, or no `{}`", self.other),
+                // A snapshot to be taken is named; what is missing is its volume.
+                who if self.verb == Verb::Snapshot => {
+                    format!("there is no volume for {who}")
+                }
                 who => format!("there is no {who}"),
             },
             Refusal::Exists => format!("the name is taken by {}", self.who("another volume")),

@@ -11,9 +11,9 @@ use rwsnap_core::control::{Command, Item, Name, Refusal, Reply, Verb, MAGIC, VER
 use zerocopy::IntoBytes;
 
 use crate::store::engine::{Opened, Production};
-use crate::store::identify::padded_text;
+use crate::store::identify::{self, padded_text};
 use crate::store::offline::{Offline, OfflineError};
-use crate::store::{device, Access, Cache, Volume};
+use crate::store::{core, device, Access, Cache, Volume};
 
 use super::error::{Failure, Outcome};
 use super::refusal::Refused;
@@ -31,9 +31,11 @@ impl AtRest {
     /// Opens the pool on a save volume, with those of its production volumes that are there.
     pub fn open(path: &Path) -> Outcome<Self> {
         let save = Volume::open(path, Access::Own, Cache::Buffered)?;
-        let core = crate::store::core::begin(&save)
-            .map_err(|why| Failure::new(format!("cannot open {}: {why}", path.display())))?;
-        let pool = Offline::open(core, save, &mut find)
+        let superblock = identify::superblock(path)?;
+        let superblock = superblock
+            .ok_or_else(|| Failure::new(format!("{} is not a save volume", path.display())))?;
+        let mut begin = |delta, device| core::begin(device, &superblock, delta);
+        let pool = Offline::open(save, superblock.chunk.get(), &mut begin, &mut find)
             .map_err(|e| Failure::new(format!("cannot open {}: {}", path.display(), text(e))))?;
         for (name, why) in pool.missing() {
             tracing::warn!("`{name}` is offline: {why}");

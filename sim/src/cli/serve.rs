@@ -2,13 +2,28 @@
 
 //! `rwsnap serve`: the server of a pool, in the foreground until it is stopped.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::net::ToSocketAddrs;
+use std::path::{Path, PathBuf};
 
+use rwsnap_core::api::Limits;
 use rwsnap_core::control::Name;
+
+use crate::nbd::Address;
+use crate::server::{self, Find, Listen, Pool, Served};
+use crate::store::engine::{Engine, NotOpened};
+use crate::store::{core, identify, Access, Cache, Volume};
 
 use super::args::{self, Located};
 use super::error::{Failure, Outcome};
-use super::Global;
+use super::{locate, Global};
+
+/// Records that each delta can hold.
+const DELTA_RECORDS: u32 = 1 << 20;
+/// Requests and commands that the core has under way at once.
+const REQUESTS: u32 = 256;
+/// Copy units: what first writes that are under way copy.
+const COPY_UNITS: u32 = 2048;
 
 /// Serve a pool over NBD until it is stopped
 ///
@@ -54,7 +69,120 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) fn run(self, _global: &Global) -> Outcome {
-        Err(Failure::new(format!("this build has no server ({self:?})")))
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        let superblock = identify::superblock(&self.save)?.ok_or_else(|| {
+            Failure::new(format!(
+                "{} is not a save volume; `rwsnap create` makes one",
+                self.save.display()
+            ))
+        })?;
+        let save = Volume::open(&self.save, Access::Own, self.cache_mode())?;
+        let control = match &self.control {
+            Some(path) => path.clone(),
+            None => locate::default_socket(superblock.pool)?,
+        };
+        let listen = self.listen(&control)?;
+        let (chunk, limits) = (superblock.chunk.get(), self.limits());
+        let begin = move |delta: u32, device| -> Result<Box<dyn Engine + Send>, NotOpened> {
+            let limits = Limits { delta_records: limits.delta_records.max(delta), ..limits };
+            Ok(Box::new(core::begin_with(device, &superblock, &limits)?))
+        };
+        let pool = Pool {
+            begin: Box::new(begin),
+            save,
+            find: self.find(),
+            open: if self.buffered { open_buffered } else { open_direct },
+            chunk,
+            copy_units: limits.copy_units,
+            control,
+        };
+        let quiet = global.quiet;
+        server::run(server::Config {
+            served: Served::Pool(Box::new(pool)),
+            listen,
+            insecure: self.insecure,
+            reactors: usize::from(self.reactors),
+            limits: server::Limits::default(),
+            ready: Box::new(move |uris| announce(uris, quiet)),
+        })
+        .map(drop)
+        .map_err(|e| Failure::new(e.to_string()))
     }
+
+    fn cache_mode(&self) -> Cache {
+        if self.buffered {
+            Cache::Buffered
+        } else {
+            Cache::Direct
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            cache_pages: u32::try_from(self.cache / 4096).unwrap_or(u32::MAX).max(4),
+            delta_records: DELTA_RECORDS,
+            requests: REQUESTS,
+            copy_units: COPY_UNITS,
+        }
+    }
+
+    /// Where NBD clients come from.
+    fn listen(&self, control: &Path) -> Outcome<Vec<Listen>> {
+        if self.nbd.is_empty() {
+            return Ok(vec![Listen::Unix(control.with_extension("nbd"))]);
+        }
+        self.nbd.iter().map(|text| listen(text)).collect()
+    }
+
+    /// Finds a production: where the command line says, else where it was.
+    fn find(&self) -> Find {
+        let (cache, trust) = (self.cache_mode(), self.trust.clone());
+        let moved: Vec<_> =
+            self.production.iter().map(|l| (l.name.clone(), l.path.clone())).collect();
+        Box::new(move |production| {
+            let here = moved.iter().find(|(name, _)| {
+                name.as_deref().map_or(moved.len() == 1, |name| name == production.name)
+            });
+            let path = here.map_or_else(|| PathBuf::from(&production.path), |(_, p)| p.clone());
+            if path.as_os_str().is_empty() {
+                let name = &production.name;
+                return Err(format!("it is not known where it is: --production {name}=PATH says"));
+            }
+            let volume = Volume::open(&path, Access::Own, cache).map_err(|e| e.to_string())?;
+            let trust = trust.iter().any(|name| name.text() == production.name);
+            Ok((volume, trust))
+        })
+    }
+}
+
+fn open_direct(path: &Path) -> Result<Volume, String> {
+    Volume::open(path, Access::Own, Cache::Direct).map_err(|e| e.to_string())
+}
+
+fn open_buffered(path: &Path) -> Result<Volume, String> {
+    Volume::open(path, Access::Own, Cache::Buffered).map_err(|e| e.to_string())
+}
+
+/// An address as the command line writes it.
+fn listen(text: &str) -> Outcome<Listen> {
+    match text.parse::<Address>().map_err(Failure::usage)? {
+        Address::Unix(path) => Ok(Listen::Unix(path)),
+        Address::Tcp(host, port) => {
+            let found = (host.as_str(), port).to_socket_addrs().ok().and_then(|mut all| all.next());
+            found.map(Listen::Tcp).ok_or_else(|| Failure::new(format!("there is no host `{host}`")))
+        }
+    }
+}
+
+/// Tells where clients find what; the ready line comes last.
+fn announce(uris: &[String], quiet: bool) {
+    let mut out = std::io::stdout().lock();
+    if !quiet {
+        for uri in uris {
+            // Nobody may be listening; the server serves all the same.
+            let _ = writeln!(out, "{uri}");
+        }
+    }
+    let _ = writeln!(out, "rwsnap: ready");
+    let _ = out.flush();
 }

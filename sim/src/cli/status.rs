@@ -47,6 +47,7 @@ struct Export {
 
 struct Known {
     row: PoolRow,
+    volumes: usize,
     served: bool,
     place: String,
     restores: Vec<RestoreRow>,
@@ -60,8 +61,10 @@ impl Status {
         if !self.json {
             return show(&known);
         }
+        let mut pool = Pool::from(&known.row);
+        pool.volumes = known.volumes;
         print_json(&Full {
-            pool: Pool::from(&known.row),
+            pool,
             served: known.served,
             place: known.place,
             restores: known.restores.iter().map(Restore::from).collect(),
@@ -87,7 +90,8 @@ fn ask(pool: &mut Connection) -> Outcome<Known> {
     let events = pool.all::<EventRow>(events)?;
     let served = pool.is_served();
     let exports = if served { exports(pool)? } else { Vec::new() };
-    Ok(Known { row, served, place: pool.place.display().to_string(), restores, exports, events })
+    let (volumes, place) = (volumes.len(), pool.place.display().to_string());
+    Ok(Known { row, volumes, served, place, restores, exports, events })
 }
 
 fn exports(pool: &mut Connection) -> Outcome<Vec<Export>> {
@@ -120,7 +124,7 @@ fn show(known: &Known) -> Outcome {
         ("when full", full.unwrap_or(&"unknown").to_string()),
         ("chunk", human(chunk)),
         ("copy span", human(row.copy_span.get().into())),
-        ("volumes", row.entities.get().to_string()),
+        ("volumes", known.volumes.to_string()),
         ("metadata", format!("{} of {} pages", row.pages_used.get(), row.pages.get())),
         ("map", format!("{} records, {} not yet on disk", row.records.get(), row.delta.get())),
         ("log", format!("{} of {} blocks", row.log_used.get(), row.log_blocks.get())),

@@ -9,7 +9,7 @@ use crate::storm::{main, Options};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:
   rwsnap storm --seeds 100
-  rwsnap storm --seeds 1 --seed 4711 -v    tells all that happens in one seed")]
+  rwsnap storm --seeds 1 --seed 4711 -v    # tells all that happens in one seed")]
 pub(super) struct Storm {
     /// How many seeds
     #[arg(long, default_value_t = 1000)]

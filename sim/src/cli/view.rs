@@ -138,7 +138,7 @@ impl From<&EntityRow> for Entity {
 }
 
 /// A run of chunks that are alike.
-#[derive(Serialize)]
+#[derive(Serialize, Debug, PartialEq, Eq)]
 pub struct Run {
     offset: u64,
     length: u64,
@@ -172,6 +172,22 @@ impl Run {
             epoch: row.epoch.get(),
             map: row.map.get(),
         }
+    }
+
+    /// Takes the run after this one in, if they are alike and the one goes on where the other ends.
+    #[must_use]
+    pub fn join(&mut self, next: &Self, chunk: u64) -> bool {
+        let on = match (self.at, self.place) {
+            (Some(at), "slot") => Some(at + self.length.div_ceil(chunk)),
+            (at, _) => at.map(|at| at + self.length),
+        };
+        let alike = (self.place, &self.flags, self.epoch, self.map)
+            == (next.place, &next.flags, next.epoch, next.map);
+        let joins = alike && on == next.at && self.offset + self.length == next.offset;
+        if joins {
+            self.length += next.length;
+        }
+        joins
     }
 
     /// As texts: offset, length, place, at, flags, epoch.
@@ -268,7 +284,8 @@ pub struct Pool {
     checkpointing: bool,
     sweeping: bool,
     generation: u64,
-    volumes: u32,
+    /// Volumes and snapshots.
+    pub volumes: usize,
     copied_chunks: u64,
     save_io: Io,
     production_io: Io,
@@ -305,7 +322,7 @@ impl From<&PoolRow> for Pool {
             checkpointing: row.checkpointing.get() != 0,
             sweeping: row.sweeping.get() != 0,
             generation: row.generation.get(),
-            volumes: row.entities.get(),
+            volumes: 0,
             copied_chunks: row.copied.get(),
             save_io: Io {
                 reads: save_reads.get(),
@@ -344,6 +361,36 @@ impl From<&EventRow> for Event {
             name: (!name.is_empty()).then(|| name.to_owned()),
             value: row.value.get(),
             detail: row.detail.get(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(chunk: u64, count: u64, place: u32, at: u64) -> Run {
+        let row = RunRow {
+            chunk: chunk.into(),
+            count: count.into(),
+            place: place.into(),
+            at: at.into(),
+            ..RunRow::default()
+        };
+        Run::new(&row, 4096, 1 << 40)
+    }
+
+    #[test]
+    fn runs_that_go_on_are_one() {
+        for (place, on, off) in
+            [(PLACE_IN_PLACE, 8192, 2), (PLACE_SLOT, 2, 8192), (PLACE_ZERO, 0, 0)]
+        {
+            let mut first = run(0, 2, place, 0);
+            assert!(first.join(&run(2, 3, place, on), 4096));
+            assert_eq!(first, run(0, 5, place, 0));
+            assert!(!first.join(&run(6, 1, place, on), 4096));
+            assert!(place == PLACE_ZERO || !first.join(&run(5, 1, place, off), 4096));
+            assert!(!first.join(&run(5, 1, PLACE_LOST, 0), 4096));
         }
     }
 }

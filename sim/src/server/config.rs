@@ -2,41 +2,14 @@
 
 //! What a server is told when it starts.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rwsnap_core::api::Device;
 
-/// An opened file or block device that the server does I/O on.
-pub struct Disk {
-    /// Keeps the descriptor, and with it the lock, for as long as the server runs.
-    file: Box<dyn AsFd + Send + Sync>,
-    /// For messages: its path.
-    pub name: String,
-    /// As it was measured.
-    pub device: Device,
-}
-
-impl Disk {
-    /// From whatever holds the descriptor.
-    pub fn new(file: impl AsFd + Send + Sync + 'static, name: String, device: Device) -> Self {
-        Self { file: Box::new(file), name, device }
-    }
-}
-
-impl AsFd for Disk {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-impl fmt::Debug for Disk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("name", &self.name).field("device", &self.device).finish()
-    }
-}
+use crate::store::engine::{Engine, NotOpened, Production};
+use crate::store::Volume;
 
 /// Where clients come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,21 +20,53 @@ pub enum Listen {
     Tcp(SocketAddr),
 }
 
-/// A disk that is served as it is, the core not called.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What is served.
+pub enum Served {
+    /// Disks as they are, the core not called.
+    Plain(Vec<Plain>),
+    /// A pool.
+    Pool(Box<Pool>),
+}
+
+/// A disk that is served as it is.
+#[derive(Debug)]
 pub struct Plain {
     /// Name of the export.
     pub name: String,
-    /// Which of [`Config::disks`].
-    pub disk: usize,
+    /// The disk; it may be served under several names.
+    pub disk: Arc<Volume>,
     /// Refuse to write.
     pub read_only: bool,
+}
+
+/// Finds the volume of a production, and says whether to trust that it was not changed.
+pub type Find = Box<dyn FnMut(&Production) -> Result<(Volume, bool), String> + Send>;
+
+/// Begins to open a pool on a save volume, with room for so many records in a delta at least.
+pub type Begin = Box<dyn FnMut(u32, Device) -> Result<Box<dyn Engine + Send>, NotOpened> + Send>;
+
+/// A pool that is to be opened and served.
+pub struct Pool {
+    /// Begins to open it.
+    pub begin: Begin,
+    /// The save volume.
+    pub save: Volume,
+    /// Finds its productions.
+    pub find: Find,
+    /// Opens the volume of a production that is added while the pool is served.
+    pub open: fn(&std::path::Path) -> Result<Volume, String>,
+    /// Bytes in a chunk.
+    pub chunk: u32,
+    /// Copy units that the core is told of.
+    pub copy_units: u32,
+    /// The control socket.
+    pub control: PathBuf,
 }
 
 /// How much a server may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// NBD connections at once.
+    /// Connections at once, of NBD and control clients together.
     pub connections: u32,
     /// Requests under way at once for one connection.
     pub requests: u32,
@@ -77,13 +82,14 @@ impl Default for Limits {
     }
 }
 
+/// Called once, when clients can come, with the URI of each export at each listener.
+pub type Ready = Box<dyn FnOnce(&[String]) + Send>;
+
 /// All that a server is told.
 pub struct Config {
-    /// The files and devices.
-    pub disks: Vec<Disk>,
-    /// Disks to be served as they are.
-    pub plain: Vec<Plain>,
-    /// Where clients come from.
+    /// What is served.
+    pub served: Served,
+    /// Where NBD clients come from.
     pub listen: Vec<Listen>,
     /// Allow TCP beyond loopback: NBD knows no password.
     pub insecure: bool,
@@ -91,6 +97,6 @@ pub struct Config {
     pub reactors: usize,
     /// How much it may use.
     pub limits: Limits,
-    /// Called once, when clients can come, with the URI of each export at each listener.
-    pub ready: Box<dyn FnOnce(&[String]) + Send>,
+    /// Called when clients can come.
+    pub ready: Ready,
 }

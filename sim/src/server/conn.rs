@@ -17,8 +17,11 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::nbd::{Export, Handshake, Inlet, Replies};
+use crate::nbd::{Handshake, Inlet, Replies};
 use crate::uring::{File, Span};
+
+use super::control::Control;
+use super::volume::Volume;
 
 /// Bytes of a connection's block of socket memory.
 pub(crate) const BLOCK: u32 = 128 << 10;
@@ -35,6 +38,8 @@ pub(crate) enum Phase {
     Greeting(Box<Handshake>),
     /// In the transmission phase.
     Serving(Serving),
+    /// A control client.
+    Control(Control),
 }
 
 /// What the transmission phase needs.
@@ -43,11 +48,6 @@ pub(crate) struct Serving {
     pub(crate) inlet: Inlet,
     /// Writes the heads of replies.
     pub(crate) replies: Replies,
-    /// What the client chose.
-    pub(crate) export: Export,
-    /// The request that is not yet under way as a whole: a read that waits for memory, a write
-    /// whose payload is coming.
-    pub(crate) current: Option<u32>,
 }
 
 /// A piece of what is to be sent: a head out of `Conn::heads`, and data behind it.
@@ -106,6 +106,11 @@ pub(crate) struct Conn {
     pub(crate) tail: u32,
     /// Where it stands.
     pub(crate) phase: Phase,
+    /// What it does I/O on.
+    pub(crate) volume: Option<Volume>,
+    /// The request that is not yet under way as a whole: a read that waits for memory, a write
+    /// whose payload is coming.
+    pub(crate) current: Option<u32>,
     /// The receive that is in flight.
     pub(crate) receiving: Receiving,
     /// What goes to the client.
@@ -128,14 +133,16 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// A new connection.
-    pub(crate) fn new(socket: OwnedFd, file: File, block: Span) -> Self {
+    pub(crate) fn new(socket: OwnedFd, file: File, block: Span, phase: Phase) -> Self {
         Self {
             socket,
             file,
             block,
             head: 0,
             tail: 0,
-            phase: Phase::Greeting(Box::default()),
+            phase,
+            volume: None,
+            current: None,
             receiving: Receiving::No,
             out: Outbox::default(),
             requests: 0,
@@ -177,11 +184,28 @@ impl Conn {
         }
     }
 
+    /// Of a control client, what it needs.
+    pub(crate) fn control(&mut self) -> Option<&mut Control> {
+        match &mut self.phase {
+            Phase::Control(control) => Some(control),
+            Phase::Greeting(_) | Phase::Serving(_) => None,
+        }
+    }
+
+    /// Bytes of the current write's payload that are not in buffers yet.
+    pub(crate) fn payload(&self) -> u32 {
+        match &self.phase {
+            Phase::Serving(serving) => serving.inlet.payload(),
+            Phase::Control(control) => u32::try_from(control.data().len()).unwrap_or(0),
+            Phase::Greeting(_) => 0,
+        }
+    }
+
     /// In the transmission phase, what it needs.
     pub(crate) fn serving(&mut self) -> Option<&mut Serving> {
         match &mut self.phase {
             Phase::Serving(serving) => Some(serving),
-            Phase::Greeting(_) => None,
+            Phase::Greeting(_) | Phase::Control(_) => None,
         }
     }
 }

@@ -6,12 +6,13 @@ use std::io;
 
 use crate::nbd::transmission::{Ended, Event};
 use crate::nbd::wire::REQUEST_BYTES;
-use crate::nbd::{Command, Inlet, Progress, Replies, Session};
-use crate::uring::Span;
+use crate::nbd::{Command, Inlet, NbdError, Progress, Replies, Session};
+use crate::uring::{Arena, Span};
 
 use super::conn::{Conn, Out, Phase, Receiving, Serving};
 use super::reactor::Reactor;
 use super::token::Token;
+use super::volume::Door;
 use super::work::{Doing, Work};
 
 /// From so many bytes of payload on, it is received straight into its buffer.
@@ -35,13 +36,11 @@ impl Reactor {
         }
         let limit = self.shared.limits.requests;
         let waiting = conn.out.queue.len();
-        match &mut conn.phase {
-            Phase::Greeting(_) => self.greet(id),
-            Phase::Serving(Serving { current: Some(work), .. }) => {
-                let work = *work;
-                self.advance(id, work)
-            }
-            Phase::Serving(_) => {
+        match (&mut conn.phase, conn.current) {
+            (Phase::Greeting(_), _) => self.greet(id),
+            (_, Some(work)) => self.advance(id, work),
+            (Phase::Control(_), None) => self.serve_control(id),
+            (Phase::Serving(_), None) => {
                 let busy = u32::try_from(waiting).unwrap_or(limit).saturating_add(conn.requests);
                 busy < limit && self.parse(id)
             }
@@ -57,9 +56,12 @@ impl Reactor {
         if !conn.out.is_empty() {
             return false;
         }
+        let mut more = false;
         let mut bytes = [0; LOOK];
         let input = self.arena.read(unread, &mut bytes);
-        let (used, progress) = shake.feed(input, &self.shared.bare);
+        let door = Door::new(&self.shared);
+        let (used, progress) = shake.feed(input, &door);
+        let entered = door.take();
         let output = shake.output();
         let said = u32::try_from(output.len()).unwrap_or(0);
         conn.out.heads.extend_from_slice(output);
@@ -69,17 +71,21 @@ impl Reactor {
             conn.out.queue.push_back(Out { head: said, data: Span::default() });
         }
         match progress {
-            Progress::Receive | Progress::Send => said == 0 && used > 0,
+            Progress::Receive | Progress::Send => more = said == 0 && used > 0,
             Progress::Ready(session) => {
-                conn.phase = Phase::Serving(serving(session));
-                true
+                conn.phase = Phase::Serving(serving(&session));
+                conn.volume = entered;
+                return true;
             }
             Progress::Close(why) => {
                 tracing::debug!(?why, "the handshake ended");
                 self.leave(id);
-                false
             }
         }
+        if let (Some(volume), Some(pool)) = (entered, self.pool()) {
+            pool.detach(&volume);
+        }
+        more
     }
 
     /// The next event of the stream; false if it has to be longer.
@@ -97,9 +103,7 @@ impl Reactor {
             Event::Request(request) => {
                 let work = self.works.insert(Work::new(id, request));
                 conn.requests += 1;
-                if let Some(serving) = conn.serving() {
-                    serving.current = Some(work);
-                }
+                conn.current = Some(work);
                 true
             }
             Event::Refused(refused) => {
@@ -124,8 +128,8 @@ impl Reactor {
             _ => self.issue(id, number),
         };
         if started {
-            if let Some(serving) = self.conns.get_mut(id).and_then(Conn::serving) {
-                serving.current = None;
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.current = None;
             }
             // It may be over already: a failure at once, a request without I/O.
             self.settle(number);
@@ -137,18 +141,11 @@ impl Reactor {
     fn fill(&mut self, id: u32, number: u32) -> bool {
         loop {
             let Some(part) = self.filling(id, number) else {
-                let inlet = self.conns.get_mut(id).and_then(Conn::serving);
-                return inlet.is_some_and(|serving| serving.inlet.payload() == 0);
+                return self.conns.get(id).is_some_and(|conn| conn.payload() == 0);
             };
             let Some(conn) = self.conns.get_mut(id) else { return false };
-            let unread = conn.unread();
             let Some(state) = self.parts.get_mut(part) else { return false };
-            let copied = self.arena.copy(unread, state.buffer.from(state.done));
-            state.done += copied;
-            conn.consume(copied);
-            if let Some(serving) = conn.serving() {
-                serving.inlet.received(usize::try_from(copied).unwrap_or(0));
-            }
+            state.done += take_payload(conn, &self.arena, state.buffer.from(state.done));
             if state.done < state.len {
                 return false;
             }
@@ -162,7 +159,7 @@ impl Reactor {
         if work.first.is_some() {
             return work.first;
         }
-        let left = self.conns.get_mut(id)?.serving()?.inlet.payload();
+        let left = self.conns.get(id)?.payload();
         if left == 0 {
             return None;
         }
@@ -191,9 +188,8 @@ impl Reactor {
         if conn.receiving != Receiving::No || conn.leaving || conn.broken {
             return;
         }
-        if let Phase::Serving(serving) = &conn.phase {
-            let current = serving.current.and_then(|work| self.works.get(work));
-            if let Some(work) = current {
+        if !matches!(conn.phase, Phase::Greeting(_)) {
+            if let Some(work) = conn.current.and_then(|work| self.works.get(work)) {
                 // Without a part that it can go to, payload waits for memory, and so do we.
                 let Some(part) = work.first.and_then(|part| self.parts.get(part)) else { return };
                 if part.doing != Doing::Fill {
@@ -221,11 +217,11 @@ impl Reactor {
     }
 
     /// Bytes came behind the stream, or its end.
-    pub(super) fn received(&mut self, id: u32, result: io::Result<u32>) {
+    pub(super) fn received(&mut self, id: u32, result: &io::Result<u32>) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.receiving = Receiving::No;
         match result {
-            Ok(count) if count > 0 => {
+            &Ok(count) if count > 0 => {
                 conn.tail += count;
                 self.touch(id);
             }
@@ -238,8 +234,8 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.receiving = Receiving::No;
         let count = if conn.leaving || conn.broken { 0 } else { result.unwrap_or(0) };
+        let part = conn.current.and_then(|work| self.works.get(work)?.first);
         let Some(serving) = conn.serving() else { return };
-        let part = serving.current.and_then(|work| self.works.get(work)?.first);
         match part.and_then(|part| self.parts.get_mut(part)) {
             Some(part) if count > 0 => {
                 part.done += count;
@@ -263,11 +259,9 @@ impl Reactor {
             // Its buffer may still be written to; we come here again when that is over.
             return self.ring.cancel(Token::Payload(id).pack(), Token::Ignore.pack());
         }
-        let Some(number) = conn.serving().and_then(|serving| serving.current.take()) else {
-            return;
-        };
+        let Some(number) = conn.current.take() else { return };
         let Some(work) = self.works.get_mut(number) else { return };
-        work.error.get_or_insert(crate::nbd::NbdError::Shutdown);
+        work.error.get_or_insert((NbdError::Shutdown, "the client is gone"));
         work.cursor = work.end();
         if matches!(work.request.command, Command::Write { .. }) {
             if let Some(part) = work.first.take() {
@@ -278,7 +272,25 @@ impl Reactor {
     }
 }
 
-fn serving(session: Session) -> Serving {
-    let (inlet, replies) = (Inlet::new(&session), Replies::new(&session));
-    Serving { inlet, replies, export: session.export, current: None }
+fn serving(session: &Session) -> Serving {
+    Serving { inlet: Inlet::new(session), replies: Replies::new(session) }
+}
+
+/// Moves payload that has come into a buffer; gives how much.
+fn take_payload(conn: &mut Conn, arena: &Arena, buffer: Span) -> u32 {
+    let unread = conn.unread();
+    match &mut conn.phase {
+        Phase::Greeting(_) => 0,
+        Phase::Control(control) => {
+            let taken = arena.write(buffer, control.data());
+            control.took(taken);
+            taken
+        }
+        Phase::Serving(serving) => {
+            let taken = arena.copy(unread, buffer);
+            serving.inlet.received(usize::try_from(taken).unwrap_or(0));
+            conn.consume(taken);
+            taken
+        }
+    }
 }

@@ -7,7 +7,8 @@ use crate::nbd::Command;
 use crate::uring::Span;
 
 use super::reactor::Reactor;
-use super::work::{Doing, Part, Work, PARTS_MAX, PART_MAX};
+use super::volume::Volume;
+use super::work::{Doing, Part, Via, Work, PARTS_MAX, PART_MAX};
 
 impl Reactor {
     /// Starts what a request without payload needs; true once it is under way as a whole.
@@ -19,7 +20,12 @@ impl Reactor {
                 work.cursor = work.end();
                 return true;
             }
-            Command::Flush => Doing::Flush,
+            Command::Flush => {
+                if let Some(part) = self.add_part(number, Span::default(), 0, Doing::Flush) {
+                    self.start(part, Doing::Flush);
+                }
+                return true;
+            }
             Command::Trim { fua } => {
                 work.sync = fua;
                 Doing::Trim
@@ -33,8 +39,25 @@ impl Reactor {
                 }
             }
         };
-        if let Some(part) = self.add_part(number, Span::default(), u32::MAX, doing) {
-            self.start(part, doing);
+        self.issue_range(id, number, doing)
+    }
+
+    /// Trims or zeroes: all at once where it goes straight to a disk, else word by word.
+    fn issue_range(&mut self, id: u32, number: u32, doing: Doing) -> bool {
+        while let Some(work) = self.works.get(number) {
+            if work.left() == 0 {
+                return true;
+            }
+            if work.running >= PARTS_MAX {
+                return false;
+            }
+            let (at, left) = (work.cursor, work.left());
+            let via = self.route(id, doing, at, left);
+            let len = if via == Via::Core { left.min(self.to_word_end(at)) } else { left };
+            let Some(part) = self.add_part(number, Span::default(), len, doing) else {
+                return true;
+            };
+            self.start_via(part, doing, via);
         }
         true
     }
@@ -74,7 +97,7 @@ impl Reactor {
             if work.left() == 0 {
                 break;
             }
-            let len = work.left().min(PART_MAX);
+            let len = self.part_len(id, work.cursor, work.left());
             let Some(conn) = self.conns.get_mut(id) else { return true };
             let Some(buffer) = self.memory.take(&mut conn.held, len) else {
                 self.unhold(number);
@@ -111,8 +134,9 @@ impl Reactor {
         want: u32,
         doing: Doing,
     ) -> Option<u32> {
+        let want = self.part_len(id, self.works.get(number)?.cursor, want);
         let conn = self.conns.get_mut(id)?;
-        let buffer = self.memory.take_some(&mut conn.held, want.min(PART_MAX));
+        let buffer = self.memory.take_some(&mut conn.held, want);
         let Some(buffer) = buffer else {
             self.starve(id);
             return None;
@@ -123,12 +147,10 @@ impl Reactor {
     /// A part from the request's cursor on.
     fn add_part(&mut self, number: u32, buffer: Span, len: u32, doing: Doing) -> Option<u32> {
         let work = self.works.get_mut(number)?;
-        let serving = self.conns.get_mut(work.conn)?.serving()?;
-        let bare = self.shared.bare.0.get(usize::try_from(serving.export.id).ok()?)?;
         let len = len.min(work.left());
         let part = Part {
             work: number,
-            disk: bare.disk,
+            via: Via::Core,
             at: work.cursor,
             len,
             done: 0,
@@ -139,6 +161,21 @@ impl Reactor {
         work.cursor = work.cursor.saturating_add(u64::from(len));
         work.running += 1;
         Some(self.parts.insert(part))
+    }
+
+    /// Bytes of the next part: a part for the core lies within a word.
+    fn part_len(&self, id: u32, at: u64, left: u32) -> u32 {
+        let pooled =
+            self.conns.get(id).is_some_and(|c| matches!(c.volume, Some(Volume::Pooled { .. })));
+        let most = if pooled { self.to_word_end(at) } else { PART_MAX };
+        left.min(PART_MAX).min(most)
+    }
+
+    /// Bytes from `at` to the end of its word.
+    fn to_word_end(&self, at: u64) -> u32 {
+        let word = self.shared.pool.as_ref().map_or(u64::MAX, |pool| pool.word_bytes());
+        let left = word.saturating_sub(at & word.wrapping_sub(1));
+        u32::try_from(left).unwrap_or(u32::MAX)
     }
 
     /// The connection waits for memory.
@@ -259,10 +296,12 @@ impl Reactor {
         let Some(work) = self.works.remove(number) else { return };
         let Some(conn) = self.conns.get_mut(work.conn) else { return };
         conn.requests = conn.requests.saturating_sub(1);
-        if let Some(serving) = conn.serving() {
-            if serving.current == Some(number) {
-                serving.current = None;
-            }
+        if conn.current == Some(number) {
+            conn.current = None;
+        }
+        let commanded = conn.volume.is_some() && conn.control().is_some();
+        if commanded {
+            self.end_command(work.conn);
         }
         self.touch(work.conn);
     }

@@ -14,6 +14,8 @@ use nix::sys::stat::{umask, Mode};
 use crate::uring::{Completion, File};
 
 use super::config::Listen;
+use super::conn::Phase;
+use super::control::Control;
 use super::reactor::Reactor;
 use super::shared::Message;
 use super::token::Token;
@@ -24,6 +26,8 @@ pub(crate) struct Listener {
     socket: OwnedFd,
     /// The socket's file, to be removed at the end.
     path: Option<PathBuf>,
+    /// Control clients come here.
+    control: bool,
     /// As the ring names it, once it accepts.
     file: Option<File>,
     accepting: bool,
@@ -46,7 +50,14 @@ impl Listener {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
             }
         };
-        Ok(Self { socket, path, file: None, accepting: false })
+        Ok(Self { socket, path, control: false, file: None, accepting: false })
+    }
+
+    /// Begins to listen for control clients.
+    pub(crate) fn control(path: &Path) -> io::Result<Self> {
+        let path = path.to_path_buf();
+        let socket = unix(&path)?;
+        Ok(Self { socket, path: Some(path), control: true, file: None, accepting: false })
     }
 
     /// The address that a TCP listener got.
@@ -118,7 +129,11 @@ impl Reactor {
             tracing::debug!(errno = completion.result.saturating_neg(), "accept");
             return;
         };
-        self.place(socket);
+        if self.listeners.get(index).is_some_and(|listener| listener.control) {
+            self.place_control(socket);
+        } else {
+            self.place(socket);
+        }
         self.listen();
     }
 
@@ -132,7 +147,15 @@ impl Reactor {
         let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
         match self.shared.inboxes.get(reactor) {
             Some(inbox) if reactor != self.id => inbox.send(Message::Connection(socket)),
-            _ => self.welcome(socket),
+            _ => self.welcome(socket, Phase::Greeting(Box::default())),
+        }
+    }
+
+    fn place_control(&mut self, socket: OwnedFd) {
+        if self.shared.admit_control() {
+            self.welcome(socket, Phase::Control(Control::default()));
+        } else {
+            tracing::info!("a control client was turned away: there are too many");
         }
     }
 

@@ -6,8 +6,11 @@
 //! listen   accepts, places a connection on the reactor that has the fewest
 //! inflow   handshake; bytes -> requests; payloads into buffers
 //! issue    requests -> parts with memory; parts done -> request answered
-//! io       parts -> operations on disks
+//! io       parts -> operations on disks, or requests for the core
+//! drive    a visit to the core: what has come up in, what is to be done out
+//! steps    the core's steps -> operations on disks
 //! outflow  replies of a turn -> one message
+//! control  commands of the command line
 //! ```
 //!
 //! A reactor owns its connections, requests, parts and buffers; nothing of it is shared but what
@@ -15,19 +18,25 @@
 
 mod config;
 mod conn;
+mod control;
+mod cookie;
+mod drive;
+mod ending;
 mod inflow;
 mod io;
 mod issue;
 mod listen;
 mod memory;
 mod outflow;
+mod pool;
 mod reactor;
 mod run;
 mod shared;
 mod slab;
+mod steps;
 mod token;
 mod volume;
 mod work;
 
-pub use config::{Config, Disk, Limits, Listen, Plain};
+pub use config::{Begin, Config, Find, Limits, Listen, Plain, Pool, Ready, Served};
 pub use run::run;

@@ -49,10 +49,15 @@ impl Reactor {
         let Some(work) = self.works.get(number) else { return };
         let (id, request, error) = (work.conn, work.request, work.error);
         let none = Span::default();
+        if self.conns.get_mut(id).is_some_and(|conn| conn.control().is_some()) {
+            return self.answer_work(id, error);
+        }
         match (error, request.command) {
-            (Some(error), _) => self.reply(id, none, |replies, out| {
-                replies.failed(request.cookie, error, "see the server's log", out)
-            }),
+            (Some((error, why)), _) => {
+                self.reply(id, none, |replies, out| {
+                    replies.failed(request.cookie, error, why, out)
+                });
+            }
             (None, Command::BlockStatus { one }) => self.reply(id, none, |replies, out| {
                 let room = out.get_mut(..status_bytes(1)).unwrap_or_default();
                 replies.block_status(&request, one, [], room).unwrap_or(0)
@@ -69,6 +74,10 @@ impl Reactor {
         let (id, request) = (work.conn, work.request);
         let headed = std::mem::replace(&mut work.headed, true);
         let Some(part) = self.parts.remove(part) else { return };
+        if self.conns.get_mut(id).is_some_and(|conn| conn.control().is_some()) {
+            let head = if headed { Vec::new() } else { Self::head_of_data(request.len) };
+            return self.say(id, &head, part.buffer);
+        }
         self.reply(id, part.buffer, |replies, out| match headed {
             true => 0,
             false => replies.data(&request, out),
@@ -92,9 +101,7 @@ impl Reactor {
             let head = area.cut(heads, next.head);
             match out.sending.last_mut() {
                 // Heads without data between them are one piece.
-                Some(last) if last.at() + last.len() == head.at() => {
-                    *last = area.cut(last.at() - area.at(), last.len() + head.len());
-                }
+                Some(last) if last.at() + last.len() == head.at() => *last = last.joined(head),
                 _ if next.head > 0 => out.sending.push(head),
                 _ => {}
             }

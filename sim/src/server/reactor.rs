@@ -7,22 +7,29 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{shutdown, Shutdown};
+
 use crate::nbd;
+use crate::store::Volume;
 use crate::uring::{Arena, Completion, File, Pool, Ring, Setup, Span};
 
 use super::conn::{self, Conn, Phase, Receiving};
+use super::drive::Desk;
+use super::ending::Ending;
 use super::listen::Listener;
 use super::memory::Memory;
 use super::shared::{Message, Shared};
 use super::slab::Slab;
+use super::steps::Run;
 use super::token::Token;
 use super::work::{Part, Work};
 
 /// Time between two looks at the clock.
-const TICK: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(100);
 
 /// How long clients may take to read their last replies when the server ends.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -43,6 +50,8 @@ pub(crate) struct Parts {
     pub(crate) listeners: Vec<Listener>,
     /// Signals that end the server, for the first reactor.
     pub(crate) signals: Option<OwnedFd>,
+    /// Its memory for metadata on its way.
+    pub(crate) bounce: Span,
 }
 
 /// Small things that operations point to.
@@ -60,10 +69,18 @@ pub(crate) struct Reactor {
     pub(super) shared: Arc<Shared>,
     pub(super) memory: Memory,
     pub(super) sockets: Pool,
-    pub(super) disks: Vec<File>,
+    disks: Vec<Option<(Arc<Volume>, File)>>,
     pub(super) conns: Slab<Conn>,
     pub(super) works: Slab<Work>,
     pub(super) parts: Slab<Part>,
+    /// Steps of the core under way, and those that have ended.
+    pub(super) runs: Slab<Run>,
+    pub(super) ended: Vec<u32>,
+    /// For metadata on its way.
+    pub(super) bounce: Pool,
+    pub(super) scratch: Vec<u8>,
+    pub(super) desk: Desk,
+    pub(super) ending: Ending,
     /// Zeros to be written.
     pub(super) zeros: Span,
     /// Connections to be looked at at the end of the turn.
@@ -81,13 +98,12 @@ pub(crate) struct Reactor {
 impl Reactor {
     /// Makes the ring; to be called in the reactor's own thread.
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { id, shared, data, sockets, connections, listeners, signals } = parts;
+        let Parts { id, shared, data, sockets, connections, listeners, signals, bounce } = parts;
         let arena = Arc::clone(&shared.arena);
         let files = connections.saturating_add(64);
         let setup = Setup { entries: 1024, files, fixed_buffers: true };
         let mut ring = Ring::new(&setup, Arc::clone(&arena))?;
         tracing::debug!(reactor = id, features = ?ring.features(), "ring");
-        let disks = shared.disks.iter().map(|disk| ring.adopt(disk.as_fd().as_raw_fd())).collect();
         let event = match shared.inboxes.get(id) {
             Some(inbox) => ring.adopt(inbox.event.as_fd().as_raw_fd()),
             None => return Err(io::ErrorKind::InvalidInput.into()),
@@ -110,7 +126,13 @@ impl Reactor {
             arena,
             memory,
             sockets,
-            disks,
+            disks: Vec::new(),
+            runs: Slab::new(256),
+            ended: Vec::with_capacity(256),
+            bounce: Pool::new(bounce),
+            scratch: Vec::new(),
+            desk: Desk::default(),
+            ending: Ending::default(),
             conns: Slab::new(usize::try_from(connections).unwrap_or(0)),
             works: Slab::new(1024),
             parts: Slab::new(1024),
@@ -127,29 +149,45 @@ impl Reactor {
         })
     }
 
-    /// Serves until told to stop and all is finished.
-    pub(crate) fn run(&mut self) -> io::Result<()> {
-        self.listen();
+    /// Arms what always stands: messages, signals, time. To be called once.
+    pub(crate) fn arm(&mut self) {
         self.await_inbox();
         self.await_signal();
         self.await_tick();
-        while self.stopping.is_none() || self.conns.len() > 0 {
-            self.ring.turn(1, None)?;
-            let mut turn = std::mem::take(&mut self.turn);
-            self.ring.reap(&mut turn);
-            for completion in turn.drain(..) {
-                self.handle(completion);
-            }
-            self.turn = turn;
-            self.finish_turn();
+    }
+
+    /// Serves until told to stop and all is finished.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.listen();
+        while !self.is_over() {
+            self.turn()?;
         }
         Ok(())
+    }
+
+    /// Waits for completions and does all that follows from them.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.ring.turn(1, None)?;
+        let mut turn = std::mem::take(&mut self.turn);
+        self.ring.reap(&mut turn);
+        for completion in turn.drain(..) {
+            self.handle(completion);
+        }
+        self.turn = turn;
+        self.finish_turn();
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        let pool = self.shared.pool.as_ref();
+        let closed = pool.is_none_or(|pool| pool.over.load(Ordering::SeqCst));
+        self.stopping.is_some() && self.conns.len() == 0 && self.runs.len() == 0 && closed
     }
 
     fn handle(&mut self, completion: Completion) {
         match Token::unpack(completion.token) {
             Token::Part(part) => self.part_ended(part, completion.count()),
-            Token::Receive(conn) => self.received(conn, completion.count()),
+            Token::Receive(conn) => self.received(conn, &completion.count()),
             Token::Payload(conn) => self.payload_received(conn, completion.count()),
             Token::Send(conn) => self.sent(conn, completion.count()),
             Token::Accept(listener) => self.accepted(listener, completion),
@@ -166,12 +204,24 @@ impl Reactor {
                 self.shared.stop();
                 self.await_signal();
             }
-            Token::Step(_) | Token::ControlReceive(_) | Token::ControlSend(_) | Token::Ignore => {}
+            Token::Step(step) => self.step_ended(step, completion.count()),
+            Token::Ignore => {}
         }
     }
 
-    /// Looks at each connection that something happened to.
+    /// Looks at each connection that something happened to, and visits the core, until nothing
+    /// comes of it.
     fn finish_turn(&mut self) {
+        loop {
+            self.look_at_all();
+            if !self.drive() {
+                break;
+            }
+        }
+        self.go_on_ending();
+    }
+
+    fn look_at_all(&mut self) {
         let mut index = 0;
         while let Some(&conn) = self.dirty.get(index) {
             self.look(conn);
@@ -205,13 +255,13 @@ impl Reactor {
     }
 
     /// Takes in a client that this reactor was chosen for.
-    pub(super) fn welcome(&mut self, socket: OwnedFd) {
+    pub(super) fn welcome(&mut self, socket: OwnedFd, phase: Phase) {
         let block = self.sockets.take(conn::BLOCK);
         let (Some(block), None) = (block, self.stopping) else {
-            return self.shared.dismiss(self.id);
+            return self.shared.dismiss(self.id, matches!(phase, Phase::Control(_)));
         };
         let file = self.ring.adopt(socket.as_raw_fd());
-        let id = self.conns.insert(Conn::new(socket, file, block));
+        let id = self.conns.insert(Conn::new(socket, file, block, phase));
         self.touch(id);
     }
 
@@ -229,14 +279,22 @@ impl Reactor {
         let Some(conn) = self.conns.remove(id) else { return };
         self.ring.forget(conn.file);
         self.sockets.give(conn.block);
-        self.shared.dismiss(self.id);
+        if let (Some(volume), Some(pool)) = (&conn.volume, self.pool()) {
+            pool.detach(volume);
+        }
+        self.shared.dismiss(self.id, matches!(conn.phase, Phase::Control(_)));
+        if self.stopping.is_some() {
+            self.shared.look();
+        }
     }
 
     /// Nothing more comes from this client or goes to it.
     pub(super) fn cut_off(&mut self, id: u32) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if !std::mem::replace(&mut conn.broken, true) {
-            self.ring.shut(conn.file, Token::Ignore.pack());
+            // At once, and not on the ring: by the time that the ring came to it, the socket's
+            // place there might be another's. A socket that is closed already needs it no more.
+            let _ = shutdown(conn.socket.as_raw_fd(), Shutdown::Both);
             self.drop_replies(id);
             self.abandon(id);
             self.touch(id);
@@ -250,12 +308,27 @@ impl Reactor {
             let silent = greeting && conn.since.elapsed() > nbd::HANDSHAKE_TIME;
             let unread = conn.out.since.is_some_and(|since| since.elapsed() > nbd::SEND_TIME);
             let late = self.stopping.is_some_and(|since| since.elapsed() > FAREWELL);
-            if (silent || unread || late) && !conn.broken {
-                tracing::info!(silent, unread, late, "a client is cut off");
+            let lost = self.is_lost(conn);
+            if (silent || unread || late || lost) && !conn.broken {
+                tracing::info!(silent, unread, late, lost, "a client is cut off");
                 self.cut_off(id);
             }
         }
         self.listen();
+        let (refused, commands, later) = self.desk.waiting();
+        let (parts, runs) = (self.parts.len(), self.runs.len());
+        tracing::trace!(parts, runs, refused, commands, later, "under way");
+        self.desk.tick = self.id == 0;
+    }
+
+    /// Whether a forced command has taken the connection's volume away.
+    fn is_lost(&self, conn: &Conn) -> bool {
+        match (&conn.volume, &self.shared.pool) {
+            (Some(super::volume::Volume::Pooled { handle, .. }), Some(pool)) => {
+                pool.core().handle_lost(*handle)
+            }
+            _ => false,
+        }
     }
 
     fn read_inbox(&mut self) {
@@ -264,8 +337,15 @@ impl Reactor {
         inbox.look();
         while let Some(message) = inbox.take() {
             match message {
-                Message::Connection(socket) => self.welcome(socket),
+                Message::Connection(socket) => {
+                    self.welcome(socket, Phase::Greeting(Box::default()));
+                }
                 Message::Stop => self.stop(),
+                Message::Finished(part, outcome) => self.request_over(part, outcome),
+                Message::Replied(conn, reply) => self.replied(conn, &reply),
+                Message::Room => self.room(),
+                Message::Forget(number) => self.forget_disk(number),
+                Message::Look => {}
             }
         }
     }
@@ -288,6 +368,26 @@ impl Reactor {
             self.abandon(id);
         }
         self.touch(id);
+    }
+
+    /// A disk as this ring names it.
+    pub(super) fn disk(&mut self, number: usize) -> Option<File> {
+        if let Some(Some((_, file))) = self.disks.get(number) {
+            return Some(*file);
+        }
+        let disk = self.shared.disks.get(number)?;
+        let file = self.ring.adopt(disk.file().as_raw_fd());
+        if self.disks.len() <= number {
+            self.disks.resize(number.saturating_add(1), None);
+        }
+        *self.disks.get_mut(number)? = Some((disk, file));
+        Some(file)
+    }
+
+    fn forget_disk(&mut self, number: usize) {
+        if let Some((_, file)) = self.disks.get_mut(number).and_then(Option::take) {
+            self.ring.forget(file);
+        }
     }
 
     /// Whether no new connection is taken.

@@ -10,10 +10,17 @@ use std::sync::Arc;
 use crossbeam::queue::SegQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use rwsnap_core::fault::Fault;
+
+use crate::nbd::Address;
 use crate::uring::Arena;
 
-use super::config::{Disk, Limits};
-use super::volume::BareExports;
+use super::config::Limits;
+use super::pool::{Disks, Pool};
+use super::volume::Bare;
+
+/// Control connections at once.
+pub(crate) const CONTROLS: u32 = 16;
 
 /// What one reactor tells another.
 #[derive(Debug)]
@@ -22,6 +29,16 @@ pub(crate) enum Message {
     Connection(OwnedFd),
     /// End: take no more requests, finish those under way.
     Stop,
+    /// The core is done with this part's request.
+    Finished(u32, Result<(), Fault>),
+    /// The core has answered the command of this control client.
+    Replied(u32, Vec<u8>),
+    /// The core has room again.
+    Room,
+    /// This disk is no longer the pool's.
+    Forget(usize),
+    /// Look at how things stand.
+    Look,
 }
 
 /// Where a reactor finds its messages.
@@ -60,34 +77,50 @@ impl Inbox {
 }
 
 /// What all reactors see.
-#[derive(Debug)]
 pub(crate) struct Shared {
     /// Memory for all operations.
     pub(crate) arena: Arc<Arena>,
     /// The files and devices.
-    pub(crate) disks: Vec<Disk>,
+    pub(crate) disks: Disks,
     /// The disks that are served as they are.
-    pub(crate) bare: BareExports,
+    pub(crate) bare: Vec<Bare>,
+    /// The pool that is served.
+    pub(crate) pool: Option<Arc<Pool>>,
+    /// Where NBD clients come from.
+    pub(crate) addresses: Vec<Address>,
     /// How much may be used.
     pub(crate) limits: Limits,
     /// One for each reactor.
     pub(crate) inboxes: Vec<Inbox>,
-    /// Connections of each reactor.
+    /// NBD connections of each reactor.
     pub(crate) loads: Vec<AtomicU32>,
+    /// Control connections; all are with the first reactor.
+    pub(crate) controls: AtomicU32,
+}
+
+/// What there is for each reactor.
+pub(crate) fn inboxes(reactors: usize) -> io::Result<(Vec<Inbox>, Vec<AtomicU32>)> {
+    let inboxes = (0..reactors).map(|_| Inbox::new()).collect::<io::Result<_>>()?;
+    Ok((inboxes, (0..reactors).map(|_| AtomicU32::new(0)).collect()))
 }
 
 impl Shared {
-    /// For that many reactors.
-    pub(crate) fn new(
-        arena: Arc<Arena>,
-        disks: Vec<Disk>,
-        bare: BareExports,
-        limits: Limits,
-        reactors: usize,
-    ) -> io::Result<Self> {
-        let inboxes = (0..reactors).map(|_| Inbox::new()).collect::<io::Result<_>>()?;
-        let loads = (0..reactors).map(|_| AtomicU32::new(0)).collect();
-        Ok(Self { arena, disks, bare, limits, inboxes, loads })
+    /// Whether no client is left.
+    pub(crate) fn is_deserted(&self) -> bool {
+        let all = self.loads.iter().chain([&self.controls]);
+        all.fold(0, |sum: u32, load| sum.saturating_add(load.load(Ordering::SeqCst))) == 0
+    }
+
+    /// Counts a control connection; false if there are too many.
+    pub(crate) fn admit_control(&self) -> bool {
+        let fits = |n: u32| (n < CONTROLS).then_some(n.saturating_add(1));
+        self.controls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_ok()
+    }
+
+    /// A disk is no longer the pool's: all let go of it.
+    pub(crate) fn forget_disk(&self, number: usize) {
+        self.disks.drop_one(number);
+        self.inboxes.iter().for_each(|inbox| inbox.send(Message::Forget(number)));
     }
 
     /// The reactor for a new connection, which is counted; `None` if there are too many.
@@ -102,9 +135,17 @@ impl Shared {
     }
 
     /// A connection of that reactor is gone.
-    pub(crate) fn dismiss(&self, reactor: usize) {
-        if let Some(load) = self.loads.get(reactor) {
+    pub(crate) fn dismiss(&self, reactor: usize, control: bool) {
+        let load = if control { Some(&self.controls) } else { self.loads.get(reactor) };
+        if let Some(load) = load {
             load.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Makes the first reactor look at how things stand.
+    pub(crate) fn look(&self) {
+        if let Some(inbox) = self.inboxes.first() {
+            inbox.send(Message::Look);
         }
     }
 

@@ -25,10 +25,6 @@ pub(crate) enum Token {
     Signal,
     /// This step of the core is done.
     Step(u32),
-    /// This control connection was received from.
-    ControlReceive(u32),
-    /// This control connection was sent to.
-    ControlSend(u32),
 }
 
 impl Token {
@@ -45,8 +41,6 @@ impl Token {
             Self::Inbox => (7, 0),
             Self::Signal => (8, 0),
             Self::Step(n) => (9, n),
-            Self::ControlReceive(n) => (10, n),
-            Self::ControlSend(n) => (11, n),
         };
         kind << 56 | u64::from(number)
     }
@@ -64,8 +58,6 @@ impl Token {
             7 => Self::Inbox,
             8 => Self::Signal,
             9 => Self::Step(number),
-            10 => Self::ControlReceive(number),
-            11 => Self::ControlSend(number),
             _ => Self::Ignore,
         }
     }
@@ -89,8 +81,6 @@ mod tests {
             Inbox,
             Signal,
             Step(5),
-            ControlReceive(6),
-            ControlSend(7),
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

@@ -6,6 +6,8 @@
 //! neither its length nor a peer's patience decides over memory. The parts of a read form a queue
 //! and are sent in order; a write is answered when its last part is done.
 
+use rwsnap_core::fast::Token;
+
 use crate::nbd::{NbdError, Request};
 use crate::uring::Span;
 
@@ -14,6 +16,9 @@ pub(crate) const PART_MAX: u32 = 256 << 10;
 
 /// Parts of one request under way at once.
 pub(crate) const PARTS_MAX: u32 = 64;
+
+/// Why a request failed, for a program and for a person.
+pub(crate) type Failure = (NbdError, &'static str);
 
 /// A request.
 #[derive(Debug)]
@@ -30,8 +35,8 @@ pub(crate) struct Work {
     pub(crate) first: Option<u32>,
     /// The end of that queue.
     pub(crate) last: Option<u32>,
-    /// The first failure.
-    pub(crate) error: Option<NbdError>,
+    /// The first failure, and the same for a person.
+    pub(crate) error: Option<Failure>,
     /// A read whose head is sent before all of its data is there.
     pub(crate) streams: bool,
     /// The head of the reply is queued.
@@ -91,14 +96,25 @@ pub(crate) enum Doing {
     Done,
 }
 
+/// Which way a part went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Via {
+    /// No way yet, or to a bare disk.
+    Disk(usize),
+    /// Past the core, straight to a disk.
+    Passed(usize, Token),
+    /// Through the core.
+    Core,
+}
+
 /// A part of a request.
 #[derive(Debug)]
 pub(crate) struct Part {
     /// Of which request.
     pub(crate) work: u32,
-    /// The disk that its I/O goes to.
-    pub(crate) disk: usize,
-    /// First byte there.
+    /// Which way it went.
+    pub(crate) via: Via,
+    /// First byte of the volume.
     pub(crate) at: u64,
     /// Bytes.
     pub(crate) len: u32,

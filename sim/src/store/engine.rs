@@ -2,10 +2,15 @@
 
 //! What `offline` needs of the core, so that its tests can put something simpler in its place.
 
+use std::sync::Arc;
+
 use rwsnap_core::api::{Device, Done, Handle, Request, Seg, Step, StepId, Submit};
 use rwsnap_core::control::Refusal;
+use rwsnap_core::fast::Fast;
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
+
+use crate::platform::Host;
 
 /// A production volume that the pool knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +38,21 @@ pub struct Opened {
     pub read_only: bool,
 }
 
+/// Why a pool could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// It takes a delta of this many records.
+    Delta(u32),
+    /// For the reason that the sentence gives.
+    Why(String),
+}
+
 /// The core, as a driver sees it. `Core` has the same methods; see there.
 pub trait Engine {
-    /// Whether opening is over, and if it failed, the sentence that says why.
-    fn opened(&self) -> Option<Result<(), String>>;
+    /// Whether opening is over, and if it failed, why.
+    fn opened(&self) -> Option<Result<(), NotOpened>>;
     /// Bytes in a chunk.
     fn chunk(&self) -> u32;
-    /// Bytes in a logical block.
-    fn block(&self) -> u32;
     /// The production volumes to be found.
     fn productions(&self) -> Vec<Production>;
     /// The device of a production is there.
@@ -79,4 +91,27 @@ pub trait Engine {
     fn close(&mut self);
     /// Whether it is closed.
     fn closed(&self) -> Option<Result<(), Fault>>;
+    /// Bytes in a logical block.
+    fn block(&self) -> u32 {
+        512
+    }
+    /// As `attach`, with the hot path of a production.
+    ///
+    /// # Errors
+    ///
+    /// As `attach`.
+    fn enter(&mut self, name: &[u8], write: bool) -> Result<(Opened, Option<Hot>), Refusal> {
+        Ok((self.attach(name, write)?, None))
+    }
+    /// `Fast::leave` said that somebody waits.
+    fn kick(&mut self) {}
+    /// Whether a forced command cut this off.
+    fn handle_lost(&self, _handle: Handle) -> bool {
+        false
+    }
+    /// Calls `visit` with the names of all volumes and snapshots that can be served.
+    fn names(&self, _visit: &mut dyn FnMut(&str)) {}
 }
+
+/// The hot path of a production.
+pub type Hot = Arc<Fast<Host>>;

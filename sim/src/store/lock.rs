@@ -63,7 +63,7 @@ pub(super) fn locked(path: &Path) -> StoreError {
 #[must_use]
 pub fn holder(path: &Path) -> Option<Holder> {
     let meta = fs::metadata(path).ok()?;
-    if let Some(pid) = locks_holder(&meta) {
+    if let Some(pid) = locks_holder(&meta).and_then(|pid| living(pid, &meta)) {
         return Some(Holder::Process { pid, command: command_of(pid) });
     }
     if meta.file_type().is_block_device() {
@@ -86,6 +86,24 @@ fn locks_holder(meta: &Metadata) -> Option<u32> {
     };
     // Some file systems show another device number to stat than to the table of locks.
     pid_where(&|place| place == exact).or_else(|| pid_where(&|place| place.ends_with(&inode)))
+}
+
+/// The process itself; or, if it has ended, one that it left the opened file to.
+fn living(pid: u32, meta: &Metadata) -> Option<u32> {
+    if Path::new("/proc").join(pid.to_string()).exists() {
+        return Some(pid);
+    }
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| has_open(*pid, meta).unwrap_or(false)).min()
+}
+
+/// Whether a process has the file open, as far as may be seen.
+fn has_open(pid: u32, meta: &Metadata) -> Option<bool> {
+    let mut files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    Some(files.any(|file| {
+        fs::metadata(file.path()).is_ok_and(|m| m.ino() == meta.ino() && m.dev() == meta.dev())
+    }))
 }
 
 /// The command line of a process, cut to a readable length.

@@ -14,19 +14,24 @@
 mod steps;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rwsnap_core::api::{Done, Op, Request, Step, StepId, Submit};
+use rwsnap_core::api::{Device, Done, Op, Request, Step, StepId, Submit};
 use rwsnap_core::control::Refusal;
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 
 use self::steps::{size, Devices, Piece};
-use super::engine::{Engine, Opened, Production};
+use super::engine::{Engine, NotOpened, Opened, Production};
 use super::{fingerprint, StoreError, Volume};
 
-/// Copy units that the core is given.
-pub const COPY_UNITS: u32 = 256;
+/// Copy units that the core is given: enough for a batch of a merge, and a few at any chunk.
+#[must_use]
+pub fn copy_units(chunk: u32) -> u32 {
+    ((16 << 20) / chunk.max(1)).max(512)
+}
+
 /// How long to wait before the clock is shown to a core that has nothing to do.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -49,12 +54,37 @@ impl From<StoreError> for OfflineError {
     }
 }
 
+fn why(e: NotOpened) -> OfflineError {
+    OfflineError::Open(match e {
+        NotOpened::Why(why) => why,
+        NotOpened::Delta(need) => format!("it takes memory for {need} records"),
+    })
+}
+
+/// Why a production stays offline.
+#[must_use]
+pub fn not_online(refusal: Refusal, path: &Path) -> String {
+    let path = path.display();
+    match refusal {
+        Refusal::Lost => format!(
+            "{path} was changed while rwsnap did not look; `rwsnap serve --trust` uses it all the \
+             same, and its snapshots show the changes wherever they hold no copy"
+        ),
+        Refusal::WrongKind => format!("{path} is smaller than it was"),
+        Refusal::NoMemory => format!("there is no memory for {path}"),
+        other => format!("{path} cannot be used ({other:?})"),
+    }
+}
+
 /// Now, in ns since 1970.
 #[must_use]
 pub fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
+
+/// Begins to open the pool on a save volume.
+pub type Begin<'a> = dyn FnMut(u32, Device) -> Result<Box<dyn Engine>, NotOpened> + 'a;
 
 /// Finds the volume of a production; says too whether to trust that it was not changed.
 pub type Find<'a> = dyn FnMut(&Production) -> Result<(Volume, bool), String> + 'a;
@@ -70,46 +100,52 @@ pub struct Offline {
 }
 
 impl Offline {
-    /// Opens the pool that `core` was begun on. `find` is asked for each production: its volume,
-    /// and whether to trust that it was not changed.
+    /// Opens a pool. `begin` starts to open it, with room for at least so many records in a delta;
+    /// `find` is asked for each production.
     pub fn open(
-        core: Box<dyn Engine>,
         save: Volume,
+        chunk: u32,
+        begin: &mut Begin<'_>,
         find: &mut Find<'_>,
     ) -> Result<Self, OfflineError> {
-        let mut this = Self {
-            core,
-            devices: Devices::new(save),
-            missing: Vec::new(),
-            cookie: 0,
-            finished: VecDeque::new(),
-        };
-        // Opening reads metadata alone: the copy units can wait until the chunk is known.
-        this.run(|core| core.opened().is_some());
-        match this.core.opened() {
-            Some(Ok(())) => {}
-            Some(Err(why)) => return Err(OfflineError::Open(why)),
-            None => return Err(OfflineError::Open("opening it came to no end".to_owned())),
+        let mut devices = Devices::new(save, chunk);
+        let mut delta = 0;
+        loop {
+            let core = begin(delta, devices.save()).map_err(why)?;
+            let mut this =
+                Self { core, devices, missing: Vec::new(), cookie: 0, finished: VecDeque::new() };
+            this.run(|core| core.opened().is_some());
+            match this.core.opened() {
+                Some(Ok(())) => {
+                    this.begin_work(find);
+                    return Ok(this);
+                }
+                Some(Err(NotOpened::Delta(need))) if need > delta => delta = need,
+                Some(Err(e)) => return Err(why(e)),
+                None => return Err(OfflineError::Open("opening it came to no end".to_owned())),
+            }
+            devices = this.devices;
         }
-        this.devices.set_chunk(size(this.core.chunk()));
-        for production in this.core.productions() {
-            if let Err(why) = this.bring_online(&production, find) {
-                this.missing.push((production.name, why));
+    }
+
+    /// Brings the productions online that are there, and lets work begin.
+    fn begin_work(&mut self, find: &mut Find<'_>) {
+        for production in self.core.productions() {
+            if let Err(why) = self.bring_online(&production, find) {
+                self.missing.push((production.name, why));
             }
         }
-        this.core.start();
-        this.drain();
-        Ok(this)
+        self.core.start();
+        self.core.tick(now_ns());
+        self.drain();
     }
 
     fn bring_online(&mut self, production: &Production, find: &mut Find<'_>) -> Result<(), String> {
         let (volume, trust) = find(production)?;
         let print = fingerprint::of(&volume).map_err(|e| e.to_string())?;
         let device = volume.device();
-        self.core.online(production.dev, device, print, trust).map_err(|_| {
-            let path = volume.path().display();
-            format!("{path} is not as rwsnap left it: it was changed, or is another volume")
-        })?;
+        let online = self.core.online(production.dev, device, print, trust);
+        online.map_err(|refusal| not_online(refusal, volume.path()))?;
         self.devices.volumes.insert(production.dev.0, volume);
         Ok(())
     }
@@ -295,6 +331,7 @@ impl Offline {
         let mut worked = false;
         while let Some((id, step)) = self.core.poll() {
             worked = true;
+            tracing::trace!(?id, ?step, "step");
             self.carry_out(id, step);
         }
         worked

@@ -9,13 +9,29 @@
 //!   the pool is removed again if making the pool fails.
 
 use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rwsnap_core::control::Name;
+use rwsnap_core::format::create::{create as create_pool, CreateError, NewPool, NewProduction};
+use rwsnap_core::format::entity::VALUE_MAX;
+use rwsnap_core::format::superblock::{LayoutError, Options, Superblock, COPIES};
+use rwsnap_core::units::PAGE_BYTES;
+
+use crate::platform::Host;
+
+use super::offline::now_ns;
 use super::{device, identify, signature, Access, Cache, Kind, StoreError, Volume};
 
 /// The smallest save volume that is made unless a size is given.
 const USUAL_MIN: u64 = 256 << 20;
+/// Bytes at the end of a save volume that are cleared.
+const TAIL: u64 = 64 << 10;
+/// Policy when the save volume is full: make it larger.
+const GROW: u32 = 0;
+/// Policy when the save volume is full: give up the oldest snapshots.
+const OLDEST: u32 = 1;
 
 /// A production volume to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,15 +217,129 @@ fn found(path: &Path, save: &Volume) -> Result<Option<String>, StoreError> {
     }
 }
 
-/// Writes an empty pool.
+/// Writes an empty pool: the log once, so that its blocks are allocated, then the metadata.
 fn format(
     wanted: &Wanted,
-    _productions: &[Volume],
+    productions: &[Volume],
     save: &Volume,
-    _block: u32,
-    _size: u64,
-    _progress: &mut dyn FnMut(u64, u64),
+    block: u32,
+    size: u64,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Made, StoreError> {
-    let _ = (wanted, save);
-    Err(StoreError::unfit(&wanted.save, "cannot be formatted: this build has no format"))
+    let path = &wanted.save;
+    let layout = layout(wanted, productions, save, block, size);
+    let mut planned = Superblock::default();
+    planned.lay_out(&layout).map_err(|e| StoreError::unfit(path, layout_error(e)))?;
+    let log = (planned.log_start.get(), planned.log_blocks.get().saturating_mul(PAGE_BYTES));
+    write_zeros(save, log, progress)?;
+    // Copies of partition tables and of superblocks of other kinds lie at the end.
+    write_zeros(save, (size.saturating_sub(TAIL), TAIL), &mut |_, _| {})?;
+    let uuid = uuid::Uuid::new_v4().into_bytes();
+    let names = new_productions(wanted, productions)?;
+    let pool = NewPool {
+        layout,
+        uuid,
+        label: padded(&wanted.name),
+        when_full: policy(wanted, save),
+        copy_span: wanted.copy_span.unwrap_or(wanted.chunk),
+        time_ns: now_ns(),
+        productions: &names,
+    };
+    let mut written = Ok(());
+    let made = create_pool(&Host, &pool, &mut |at, bytes| {
+        if written.is_ok() && at == COPIES[0] {
+            written = save.flush();
+        }
+        if written.is_ok() {
+            written = save.write_at(bytes, at);
+        }
+    });
+    made.map_err(|e| StoreError::unfit(path, create_error(e, wanted)))?;
+    written?;
+    save.flush()?;
+    Ok(Made { name: wanted.name.clone(), uuid, slots: planned.slots.get() })
+}
+
+fn layout(
+    wanted: &Wanted,
+    productions: &[Volume],
+    save: &Volume,
+    block: u32,
+    size: u64,
+) -> Options {
+    let all: u64 = productions.iter().map(|v| v.device().size).sum();
+    // Room for every chunk of production to be copied, and for clones as large again.
+    let usual = size.saturating_mul(4).max(size.saturating_add(all.saturating_mul(2)));
+    let grows = policy(wanted, save) == GROW && save.kind() == Kind::File;
+    let limit = if grows { wanted.grow_limit.unwrap_or(usual).max(size) } else { size };
+    Options { bytes: size, limit, chunk: wanted.chunk, block, ..Options::default() }
+}
+
+/// What to do when the save volume is full: files grow, of devices the oldest snapshots go.
+fn policy(wanted: &Wanted, save: &Volume) -> u32 {
+    let usual = if save.kind() == Kind::File { GROW } else { OLDEST };
+    wanted.when_full.unwrap_or(usual)
+}
+
+fn new_productions<'a>(
+    wanted: &'a Wanted,
+    productions: &[Volume],
+) -> Result<Vec<NewProduction<'a>>, StoreError> {
+    let each = wanted.productions.iter().zip(productions);
+    each.map(|(production, volume)| {
+        let path = production.path.as_os_str().as_bytes();
+        if path.len() > VALUE_MAX {
+            let why = "has a path of more than 192 bytes; a symbolic link to it can be shorter";
+            return Err(StoreError::unfit(&production.path, why));
+        }
+        let name = Name::new(production.name.as_bytes()).unwrap_or_default();
+        Ok(NewProduction { name, size: volume.device().size, path })
+    })
+    .collect()
+}
+
+/// Writes zeros, piece by piece.
+fn write_zeros(
+    save: &Volume,
+    (start, len): (u64, u64),
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), StoreError> {
+    let zeros = vec![0; 1 << 20];
+    let mut done = 0;
+    while done < len {
+        let now = usize::try_from(len - done).unwrap_or(usize::MAX).min(zeros.len());
+        save.write_at(zeros.get(..now).unwrap_or_default(), start + done)?;
+        done += now as u64;
+        progress(done, len);
+    }
+    Ok(())
+}
+
+/// A pool's name, padded with zeros.
+fn padded(name: &str) -> [u8; 64] {
+    let mut label = [0; 64];
+    label.iter_mut().zip(name.as_bytes()).for_each(|(to, from)| *to = *from);
+    label
+}
+
+fn layout_error(e: LayoutError) -> String {
+    match e {
+        LayoutError::TooSmall { need } => {
+            format!("is too small for a pool: at least {need} bytes are needed")
+        }
+        LayoutError::TooLarge => "is larger than a pool can be".to_owned(),
+        other => format!("cannot be laid out as asked ({other:?})"),
+    }
+}
+
+fn create_error(e: CreateError, wanted: &Wanted) -> String {
+    match e {
+        CreateError::Layout(e) => layout_error(e),
+        CreateError::Name(at) => {
+            let name = wanted.productions.get(at).map(|p| p.name.as_str()).unwrap_or_default();
+            format!("cannot have a production volume named `{name}`")
+        }
+        CreateError::TooMany => "has no room for so many production volumes".to_owned(),
+        CreateError::Fault(fault) => format!("cannot be formatted ({fault:?})"),
+    }
 }

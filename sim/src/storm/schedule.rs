@@ -380,7 +380,8 @@ impl<E: Engine> World<E> {
             let mut machine: Machine<E> =
                 crash::reopen(&self.plan, disks, &mut rng, again, &mut self.tally.crashes)?;
             let sweep = crash::sweep(&mut machine, &mut rng)?;
-            let (mut model, pairs) = self.judged(&sweep)?;
+            let (mut model, pairs) =
+                self.judged(&sweep).map_err(|e| format!("{e}\n{}", machine.core.dump()))?;
             if rng.chance(20) {
                 model.adopt(&sweep.rows, &pairs);
                 model.settle(&sweep, &pairs);

@@ -45,6 +45,13 @@ impl Span {
         Self { at: self.at.saturating_add(from), len: len.min(self.len.saturating_sub(from)) }
     }
 
+    /// This span and `next`, which begins where it ends.
+    #[must_use]
+    pub fn joined(self, next: Self) -> Self {
+        debug_assert!(self.at.checked_add(self.len) == Some(next.at), "a gap");
+        Self { at: self.at, len: self.len.saturating_add(next.len) }
+    }
+
     /// All from byte `from` on.
     #[must_use]
     pub fn from(self, from: u32) -> Self {

@@ -186,10 +186,4 @@ impl Ring {
     pub fn cancel(&mut self, victim: u64, token: u64) {
         self.queue(opcode::AsyncCancel::new(victim).build(), token);
     }
-
-    /// Ends both directions of a socket.
-    pub fn shut(&mut self, socket: File, token: u64) {
-        let entry = on!(socket, |fd| opcode::Shutdown::new(fd, libc::SHUT_RDWR));
-        self.queue(entry, token);
-    }
 }

@@ -3,8 +3,9 @@
 //! Opening a pool: bit maps, catalogue, then recovery of the log.
 //!
 //! The driver has found the superblock (`format::superblock::Finder`). One read is under way at a
-//! time. When all of the log is applied, what was read is made durable by a flush, a superblock of a
-//! new generation says where the log ends, and from there on blocks bear that generation (rule 3).
+//! time. When all of the log is applied, what was read is made durable by a flush, a superblock of
+//! a new generation says where the log ends, and from there on blocks bear that generation (rule
+//! 3).
 //! `build.rs` takes the memory, `replay.rs` reads the log.
 
 mod build;
@@ -96,7 +97,7 @@ enum Phase {
 pub(crate) struct Opening<P: Platform> {
     phase: Phase,
     io: u32,
-    recovery: Recovery,
+    pub(crate) recovery: Recovery,
     /// The block whose data is being verified, and which of its entries comes next.
     block: P::Array<u8>,
     entry: usize,
@@ -192,8 +193,9 @@ impl<P: Platform> Core<P> {
     /// A step of opening has ended.
     pub(crate) fn open_step_done(&mut self, tag: u64, open: &Open, done: &Done<'_>) {
         self.opening.io = self.opening.io.saturating_sub(1);
-        let in_log = matches!(self.opening.phase, Phase::Log | Phase::Verify);
-        if done.result.is_err() && !in_log {
+        // An unreadable block or slot is no crash's leftover: to cut the log there would lose what
+        // was released on its strength.
+        if done.result.is_err() {
             return self.opening_fails(OpenError::Io);
         }
         if let Err(error) = self.take_opened(tag, open, done) {

@@ -53,21 +53,10 @@ impl<P: Platform> Core<P> {
             Step::Read { len, .. } => len,
             _ => 0,
         };
-        // What cannot be read in one piece is tried block by block.
-        if done.result.is_err() && len > 4096 {
-            if let Some(at) = self.superblock.log_byte(LogPos(pos)) {
-                self.read_meta(at, 4096, pos);
-                return Ok(());
-            }
-        }
         let mut next = LogPos(pos);
         for n in 0..usize::try_from(len / 4096).unwrap_or(0) {
             let from = n.saturating_mul(PAGE);
-            let block = if done.result.is_ok() {
-                done.bytes.get(from..from.saturating_add(PAGE)).unwrap_or(&[])
-            } else {
-                &[]
-            };
+            let block = done.bytes.get(from..from.saturating_add(PAGE)).unwrap_or(&[]);
             match self.opening.recovery.want() {
                 Want::Scan(at) if at == next => self.feed(block, false)?,
                 Want::Apply(at) if at == next => self.feed(block, true)?,
@@ -181,7 +170,7 @@ impl<P: Platform> Core<P> {
                 .nth(self.opening.entry)
         });
         self.opening.entry = self.opening.entry.saturating_add(1);
-        if done.result.is_err() || wanted != Some(fold.end()) {
+        if wanted != Some(fold.end()) {
             self.opening.recovery.verdict(false);
             self.opening.phase = Phase::Log;
         }

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use rwsnap_core::api::Seg;
+use rwsnap_core::api::{Device, Seg};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 
-use super::COPY_UNITS;
+use super::copy_units;
 use crate::store::{StoreError, Volume};
 
 /// A piece of a step's memory, as `Seg` but owned.
@@ -63,16 +63,17 @@ pub(super) struct Devices {
 type Found = (Vec<u8>, Vec<u64>);
 
 impl Devices {
-    /// With the save volume alone, and no copy units: opening reads only metadata.
-    pub(super) fn new(save: Volume) -> Self {
+    /// With the save volume alone, and copy units of this size.
+    pub(super) fn new(save: Volume, chunk: u32) -> Self {
         let volumes = BTreeMap::from([(Dev::SAVE.0, save)]);
-        Self { volumes, units: Vec::new(), chunk: 0, client: Vec::new() }
+        let units = vec![0; size(chunk) * size(copy_units(chunk))];
+        Self { volumes, units, chunk: size(chunk), client: Vec::new() }
     }
 
-    /// Makes the copy units.
-    pub(super) fn set_chunk(&mut self, chunk: usize) {
-        self.chunk = chunk;
-        self.units = vec![0; chunk * size(COPY_UNITS)];
+    /// The save volume, as the core wants it.
+    pub(super) fn save(&self) -> Device {
+        let none = Device { size: 0, block: 512, volatile: true, fua: false };
+        self.volumes.get(&Dev::SAVE.0).map_or(none, Volume::device)
     }
 
     /// Does something with a device; what failed is logged here, and a fault to the core.
