@@ -76,6 +76,7 @@ pub fn keep_engine() {
         Core::<Opaque>::block,
         Core::<Opaque>::attach,
         Core::<Opaque>::detach,
+        Core::<Opaque>::names,
         Core::<Opaque>::handle_lost,
         Core::<Opaque>::submit,
         Core::<Opaque>::command,
