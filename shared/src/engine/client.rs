@@ -117,6 +117,9 @@ impl<P: Platform> Core<P> {
         if self.held(t) {
             return;
         }
+        if self.views.at(self.tasks.at(t).view).lost {
+            return self.fail_task(t, Fault::Fenced);
+        }
         let vol = self.vols.at(self.vol_of(t));
         if !vol.live || (!vol.clone && vol.fast.is_none()) {
             return self.fail_task(t, Fault::Fenced);

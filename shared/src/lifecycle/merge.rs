@@ -17,7 +17,7 @@ use crate::format::entity::Entity;
 use crate::format::record::GroupKey;
 use crate::map::Miss;
 use crate::platform::Platform;
-use crate::units::{Dev, Epoch, MapId, Slot, Word};
+use crate::units::{Dev, Epoch, LogPos, MapId, Slot, Word};
 
 /// Words that are merged at once at most: two batches of 8 MiB at chunks of 4 KiB.
 pub(crate) const WORDS: u32 = 64;
@@ -65,6 +65,8 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) vol: u32,
     pub(crate) view: u32,
     active: bool,
+    /// It begins when the log is durable up to here: the restore's own record.
+    after: LogPos,
     stopping: bool,
     /// The plan's task.
     plan: u32,
@@ -102,6 +104,7 @@ impl<P: Platform> Merge<P> {
             vol: NONE,
             view: NONE,
             active: false,
+            after: LogPos(0),
             stopping: false,
             plan: NONE,
             plan_waits: false,
@@ -127,7 +130,8 @@ impl<P: Platform> Merge<P> {
     }
 
     /// A restore of the volume begins.
-    pub(crate) fn begin(&mut self, vol: u32, reads: u64, writes: u64) {
+    pub(crate) fn begin(&mut self, vol: u32, after: LogPos, reads: u64, writes: u64) {
+        self.after = after;
         self.vol = vol;
         self.active = true;
         self.stopping = false;
@@ -166,6 +170,9 @@ impl<P: Platform> Core<P> {
     pub(crate) fn start_merge(&mut self) {
         self.start_merge_flush();
         let m = &self.lifecycle.merge;
+        if self.commit.durable < m.after {
+            return;
+        }
         if !m.active || m.stopping || m.plan != NONE || self.closing {
             return;
         }

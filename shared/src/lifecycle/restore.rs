@@ -222,7 +222,8 @@ impl<P: Platform> Core<P> {
             (reads.saturating_add(vol.reads_served), writes.saturating_add(vol.writes_served));
         self.refresh_volume(v);
         self.rebuild_views();
-        self.lifecycle.merge.begin(v, reads, writes);
+        let after = self.log.last();
+        self.lifecycle.merge.begin(v, after, reads, writes);
     }
 
     /// Runs the command `RestoreRate`.
