@@ -65,6 +65,7 @@ pub fn keep_fast() {
 #[inline(never)]
 pub fn keep_engine() {
     keep!(
+        <Core<Opaque> as core::fmt::Debug>::fmt,
         Core::<Opaque>::open,
         Core::<Opaque>::opened,
         Core::<Opaque>::plant,
@@ -75,6 +76,7 @@ pub fn keep_engine() {
         Core::<Opaque>::block,
         Core::<Opaque>::attach,
         Core::<Opaque>::detach,
+        Core::<Opaque>::names,
         Core::<Opaque>::handle_lost,
         Core::<Opaque>::submit,
         Core::<Opaque>::command,

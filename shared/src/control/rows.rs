@@ -155,8 +155,8 @@ row!(
         count: U64,
         /// First slot, or first byte in place.
         at: U64,
-        /// Production: the first slot of the old data that the newest snapshot reads; `u64::MAX` for
-        /// none.
+        /// Production: the first slot of the old data that the newest snapshot reads; `u64::MAX`
+        /// for none.
         old: U64,
         /// `PLACE_*`.
         place: U32,

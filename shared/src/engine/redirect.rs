@@ -5,9 +5,9 @@
 //!
 //! Begin: claim the chunks in the redirect map. Lookup: which have a slot that no snapshot shares?
 //! Those are overwritten in it. LookupBase, Fill: for chunks written in part, their base's data.
-//! Then, if some chunks are settled, those go the way of `cow.rs`. Last: the data is on its way; when
-//! it is complete the new records go into the fresh delta, and into the log with the next flush, so
-//! that data is durable before its record (I-11).
+//! Then, if some chunks are settled, those go the way of `cow.rs`. Last: the data is on its way;
+//! when it is complete the new records go into the fresh delta, and into the log with the next
+//! flush, so that data is durable before its record (I-11).
 
 use crate::api::{Op, Step};
 use crate::engine::slab::NONE;
@@ -266,8 +266,8 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Writes the request's bytes in the chunks `first..first + n`, whose slots are adjacent. Chunks
-    /// whose slot is new are written whole.
+    /// Writes the request's bytes in the chunks `first..first + n`, whose slots are adjacent.
+    /// Chunks whose slot is new are written whole.
     fn emit_redirect(&mut self, t: u32, first: u32, n: u32, dev: Option<Dev>) {
         let (Some(dev), Some((_, start))) = (dev, self.locate(t, first)) else { return };
         let shift = self.geometry.shift();

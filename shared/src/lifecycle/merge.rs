@@ -3,10 +3,10 @@
 //! The merge: brings a restored production home, word by word, behind its requests.
 //!
 //! The *plan* walks the maps that X is made of, one pass for each: X's own new data first and
-//! production's old data last, or the other way round. A chunk belongs to the pass of the level that
-//! its data comes from. For each word with such chunks one task (`settle.rs`) copies and settles.
-//! When a pass skipped chunks that were being written, all passes run again; what is settled is
-//! skipped. When nothing is left, the restore is over.
+//! production's old data last, or the other way round. A chunk belongs to the pass of the level
+//! that its data comes from. For each word with such chunks one task (`settle.rs`) copies and
+//! settles. When a pass skipped chunks that were being written, all passes run again; what is
+//! settled is skipped. When nothing is left, the restore is over.
 
 use crate::api::{Limits, Step};
 use crate::engine::{

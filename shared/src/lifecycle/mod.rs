@@ -2,11 +2,11 @@
 
 //! What happens to volumes and snapshots: commands, their moments, and the work behind them.
 //!
-//! A command is a task whose input and reply lie in a slot of [`Lifecycle::commands`]. Commands that
-//! need a *moment* (`moment.rs`) take turns; each holds the volumes it is about, drains what passed
-//! or was under way, flushes, and then changes the catalogue in one group of log entries, which
-//! apply all or not at all (I-20). Background work is a task too: the sweep frees what no view
-//! resolves to, the merge brings a restored production home.
+//! A command is a task whose input and reply lie in a slot of [`Lifecycle::commands`]. Commands
+//! that need a *moment* (`moment.rs`) take turns; each holds the volumes it is about, drains what
+//! passed or was under way, flushes, and then changes the catalogue in one group of log entries,
+//! which apply all or not at all (I-20). Background work is a task too: the sweep frees what no
+//! view resolves to, the merge brings a restored production home.
 
 mod clone;
 mod command;

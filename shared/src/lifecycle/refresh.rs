@@ -2,8 +2,8 @@
 
 //! Refreshing a clone: it keeps its name and UUID and gets a fresh map on another snapshot.
 //!
-//! The map it had is swept in the background, but for what the clone's own snapshots need; or it goes
-//! to a clone that keeps the former state.
+//! The map it had is swept in the background, but for what the clone's own snapshots need; or it
+//! goes to a clone that keeps the former state.
 
 use crate::control::{Name, Refusal, FLAG_FORCE};
 use crate::engine::{Core, Stage};

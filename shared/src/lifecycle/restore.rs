@@ -2,9 +2,9 @@
 
 //! Restoring a production from a snapshot or clone, and taking that back.
 //!
-//! From one record on, the production is a clone of X: what is written goes to a fresh map M, what is
-//! read comes from M or X, and the merge (`merge.rs`) brings it home. X is always a snapshot: of a
-//! clone, a hidden one of that moment. R is the snapshot of what X holds now.
+//! From one record on, the production is a clone of X: what is written goes to a fresh map M, what
+//! is read comes from M or X, and the merge (`merge.rs`) brings it home. X is always a snapshot: of
+//! a clone, a hidden one of that moment. R is the snapshot of what X holds now.
 
 use crate::control::rows::FLAG_HIDDEN;
 use crate::control::{Name, Refusal, FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST};

@@ -2,8 +2,9 @@
 
 //! The commands `Map` and `Diff`: where the chunks of a volume lie, run by run.
 //!
-//! Words of which no level has a record are skipped in one step, so that the cost follows the records
-//! and not the size. A reply holds as many runs as fit; the caller asks on from where it ended.
+//! Words of which no level has a record are skipped in one step, so that the cost follows the
+//! records and not the size. A reply holds as many runs as fit; the caller asks on from where it
+//! ended.
 
 use zerocopy::IntoBytes;
 

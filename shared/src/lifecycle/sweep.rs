@@ -2,11 +2,11 @@
 
 //! The sweep: frees what no living view resolves to, in the background.
 //!
-//! It walks one map group by group. Of a map without users everything goes. A production's record of
-//! a chunk at epoch q is needed if a living snapshot lies behind the chunk's record before it and not
-//! behind q (I-8). A clone's is needed if a living snapshot, or the clone itself, lies at q or later
-//! and before the chunk's next record (I-9). What it frees it also hides with `Gone` records, so that
-//! a sweep that begins again after a crash finds less to do.
+//! It walks one map group by group. Of a map without users everything goes. A production's record
+//! of a chunk at epoch q is needed if a living snapshot lies behind the chunk's record before it
+//! and not behind q (I-8). A clone's is needed if a living snapshot, or the clone itself, lies at q
+//! or later and before the chunk's next record (I-9). What it frees it also hides with `Gone`
+//! records, so that a sweep that begins again after a crash finds less to do.
 
 use crate::engine::{Core, Job, Stage, Stop, What, NONE, UNSET};
 use crate::fault::Fault;
@@ -234,7 +234,8 @@ impl<P: Platform> Core<P> {
         self.free_record(&record, bit(b))
     }
 
-    /// The word is done: the last records of a clone's chunks are needed by its head, or by snapshots.
+    /// The word is done: the last records of a clone's chunks are needed by its head, or by
+    /// snapshots.
     fn sweep_word_end(&mut self, t: u32) -> Result<(), Fault> {
         let s = &self.lifecycle.sweeper;
         if s.all || s.production || s.head {

@@ -143,6 +143,7 @@ impl<P: Platform> Layers<P> {
     }
 
     /// The first group at or after `from` and before `end` that any delta has.
+    #[inline(never)]
     fn front(&self, from: GroupKey, end: GroupKey) -> Result<Option<Front>, Fault> {
         let spots = [
             self.fresh.find(from)?,
@@ -159,7 +160,7 @@ impl<P: Platform> Layers<P> {
     fn collect(&self, front: &Front, out: &mut Group) -> Result<u64, Fault> {
         let mut seen = 0;
         for (delta, spot) in
-            [&self.fresh, &self.pending, &self.active, &self.frozen].iter().zip(front.spots)
+            [&self.fresh, &self.pending, &self.active, &self.frozen].iter().zip(&front.spots)
         {
             if let Some(spot) = spot.filter(|spot| spot.group() == front.group) {
                 seen |= delta.collect(spot, !seen, false, out)?;

@@ -5,11 +5,12 @@
 //! Freeze: all records up to the log's head go into the frozen delta; the catalogue is written out
 //! at once, before anything changes it. Durable: wait until those records are (rule 11). Tree: the
 //! builder streams them into new pages. Slots, Meta: the bit maps, on the other side. Flush, then
-//! two superblocks, then flush again: the checkpoint stands (rule 12). Reclaim: when no I/O on slots
-//! from before the freeze is under way any more, what was freed may be used again (rule 6).
+//! two superblocks, then flush again: the checkpoint stands (rule 12). Reclaim: when no I/O on
+//! slots from before the freeze is under way any more, what was freed may be used again (rule 6).
 //!
-//! `pages.rs` has the phases that write pages, `end.rs` those behind them. Pages are gathered in buffers and written in runs; when the buffers are full, or a phase ends,
-//! they are written out and waited for.
+//! `pages.rs` has the phases that write pages, `end.rs` those behind them. Pages are gathered in
+//! buffers and written in runs; when the buffers are full, or a phase ends, they are written out
+//! and waited for.
 
 mod end;
 mod pages;

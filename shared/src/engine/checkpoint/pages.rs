@@ -91,8 +91,8 @@ impl<P: Platform> Core<P> {
         Ok(self.meta.free() >= need)
     }
 
-    /// The pages of the catalogue as it was are free with this checkpoint. They lie one after another
-    /// or not: the list is in `Checkpoint::old`.
+    /// The pages of the catalogue as it was are free with this checkpoint. They lie one after
+    /// another or not: the list is in `Checkpoint::old`.
     fn free_catalog(&mut self, first: u64, _pages: u64) {
         if first == u64::MAX {
             return;
