@@ -191,7 +191,8 @@ impl<P: Platform> Core<P> {
     pub(crate) fn write_in_place(&mut self, t: u32) {
         let vol = self.vol_of(t);
         let stale = self.vols.at(vol).newest != self.tasks.at(t).epoch;
-        if self.vols.at(vol).hold || (stale && !self.mutant(Mutant::StaleEpoch)) {
+        let lost = self.views.at(self.tasks.at(t).view).lost;
+        if lost || self.vols.at(vol).hold || (stale && !self.mutant(Mutant::StaleEpoch)) {
             return self.begin_again(t);
         }
         self.write_all(t);

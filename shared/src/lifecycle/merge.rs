@@ -10,14 +10,14 @@
 
 use crate::api::{Limits, Step};
 use crate::engine::{
-    Core, Job, Owner, Piece, Place, Queue, Slab, Stage, Stop, Task, View, NONE, SEGS, UNSET,
+    Core, Job, Owner, Piece, Place, Queue, Slab, Stage, Stop, View, NONE, SEGS, UNSET,
 };
 use crate::fault::Fault;
 use crate::format::entity::Entity;
 use crate::format::record::GroupKey;
 use crate::map::Miss;
 use crate::platform::Platform;
-use crate::units::{Dev, Epoch, MapId, Slot, Word};
+use crate::units::{Dev, Epoch, LogPos, MapId, Slot, Word};
 
 /// Words that are merged at once at most: two batches of 8 MiB at chunks of 4 KiB.
 pub(crate) const WORDS: u32 = 64;
@@ -65,6 +65,8 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) vol: u32,
     pub(crate) view: u32,
     active: bool,
+    /// It begins when the log is durable up to here: the restore's own record.
+    after: LogPos,
     stopping: bool,
     /// The plan's task.
     plan: u32,
@@ -98,10 +100,11 @@ pub(crate) struct Merge<P: Platform> {
 impl<P: Platform> Merge<P> {
     pub(crate) fn new(p: &P, _limits: &Limits) -> Result<Self, Fault> {
         Ok(Self {
-            jobs: Slab::new(p, WORDS, FREE)?,
+            jobs: Slab::new(p, WORDS, &FREE)?,
             vol: NONE,
             view: NONE,
             active: false,
+            after: LogPos(0),
             stopping: false,
             plan: NONE,
             plan_waits: false,
@@ -127,7 +130,8 @@ impl<P: Platform> Merge<P> {
     }
 
     /// A restore of the volume begins.
-    pub(crate) fn begin(&mut self, vol: u32, reads: u64, writes: u64) {
+    pub(crate) fn begin(&mut self, vol: u32, after: LogPos, reads: u64, writes: u64) {
+        self.after = after;
         self.vol = vol;
         self.active = true;
         self.stopping = false;
@@ -166,6 +170,9 @@ impl<P: Platform> Core<P> {
     pub(crate) fn start_merge(&mut self) {
         self.start_merge_flush();
         let m = &self.lifecycle.merge;
+        if self.commit.durable < m.after {
+            return;
+        }
         if !m.active || m.stopping || m.plan != NONE || self.closing {
             return;
         }
@@ -178,17 +185,18 @@ impl<P: Platform> Core<P> {
         }
         let (vol, view) = (self.lifecycle.merge.vol, self.lifecycle.merge.view);
         let (id, size) = (self.vols.at(vol).id, self.vols.at(vol).size);
-        *self.views.at_mut(view) = View { open: true, id, vol, size, ..View::free() };
+        *self.views.at_mut(view) = View { open: true, id, vol, size, ..View::FREE };
         if !self.fill_view(view) {
             return;
         }
         let Some(t) = self.tasks.take() else { return };
-        *self.tasks.at_mut(t) = Task { job: Job::MergePlan, view, ..Task::free() };
+        self.tasks.at_mut(t).renew(Job::MergePlan, view);
         self.lifecycle.merge.plan = t;
         self.ready(t);
     }
 
     /// Runs the plan: gives out words as long as there is room.
+    #[inline(never)]
     pub(crate) fn run_plan(&mut self, t: u32) {
         loop {
             let m = &self.lifecycle.merge;
@@ -325,9 +333,14 @@ impl<P: Platform> Core<P> {
             self.lifecycle.merge.again = true;
             return;
         };
-        *self.lifecycle.merge.jobs.at_mut(j) = Job64 { word, ..FREE };
+        let job = self.lifecycle.merge.jobs.at_mut(j);
+        *job = FREE;
+        job.word = word;
         let view = self.lifecycle.merge.view;
-        *self.tasks.at_mut(t) = Task { job: Job::Merge, view, word, aux: j, ..Task::free() };
+        let task = self.tasks.at_mut(t);
+        task.renew(Job::Merge, view);
+        task.word = word;
+        task.aux = j;
         self.lifecycle.merge.words = self.lifecycle.merge.words.saturating_add(1);
         self.ready(t);
     }

@@ -47,6 +47,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn check_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), (Refusal, Name)> {
         let Some(production) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
         if production.kind() != Some(Kind::Production) {
@@ -94,6 +95,7 @@ impl<P: Platform> Core<P> {
         at
     }
 
+    #[inline(never)]
     fn record_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), Fault> {
         let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
         let source = self.id_of(from).ok_or(crate::bug!())?;
@@ -220,7 +222,8 @@ impl<P: Platform> Core<P> {
             (reads.saturating_add(vol.reads_served), writes.saturating_add(vol.writes_served));
         self.refresh_volume(v);
         self.rebuild_views();
-        self.lifecycle.merge.begin(v, reads, writes);
+        let after = self.log.last();
+        self.lifecycle.merge.begin(v, after, reads, writes);
     }
 
     /// Runs the command `RestoreRate`.
