@@ -36,7 +36,6 @@ pub(super) fn pages(
         report.leak(format!("{count} metadata pages from {first} on are marked and not in use"));
     }
     report.pages = used.count();
-    compare("metadata pages", marked.count(), superblock.pages_used.get(), report);
 }
 
 /// Slots at the checkpoint: what the bit map marks is what the tree's records use.
@@ -56,7 +55,6 @@ pub(super) fn checkpoint(
         let what = "are used by the checkpoint's map and marked free";
         report.corrupt(format!("{count} slots from {first} on {what}"));
     }
-    compare("slots", marked.count(), superblock.slots_used.get(), report);
 }
 
 /// Slots that hold metadata: extents that were added later lie among the slots.
@@ -71,13 +69,6 @@ fn metadata_slots(superblock: &Superblock) -> Bits {
         }
     }
     used
-}
-
-/// The superblock's counts are for people: they may be of a moment later than the checkpoint's.
-fn compare(what: &str, marked: u64, known: u64, report: &mut Report) {
-    if marked != known {
-        report.note(format!("{marked} {what} are marked, and {known} by the superblock"));
-    }
 }
 
 /// What may bear records: how many chunks, if that is known.

@@ -8,10 +8,11 @@ use std::path::Path;
 use rwsnap_core::control::{self, Item};
 
 use crate::store::device::kind_of;
+use crate::store::{Access, Cache, Volume};
 
 use super::args::{self, Located};
 use super::connect::{command, item};
-use super::error::{Failure, Outcome};
+use super::error::{Failure, Outcome, FAILED};
 use super::rest::PATH_KEY;
 use super::Global;
 
@@ -27,11 +28,23 @@ pub(super) struct Add {
 
 impl Add {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let name = self.volume.name.unwrap_or_default();
+        let name = self.volume.name.clone().unwrap_or_default();
         let name = args::new_volume(&name).map_err(Failure::usage)?;
         let add = command(control::Verb::Add, name);
         let items = [path_item(&self.volume.path)?];
-        global.with(|pool| pool.call(&add, &items).map(drop))
+        let added = global.with(|pool| pool.call(&add, &items).map(drop));
+        added.map_err(|e| self.volume.explain(e))
+    }
+}
+
+impl Located {
+    /// A server says no more than that it could not open the volume: what is in the way is likely
+    /// to be in the way here, too.
+    fn explain(&self, failure: Failure) -> Failure {
+        match Volume::open(&self.path, Access::Own, Cache::Buffered) {
+            Err(e) if failure.code == FAILED => Failure::new(format!("{e}\n{failure}")),
+            _ => failure,
+        }
     }
 }
 

@@ -51,6 +51,33 @@ pub fn default_socket(pool: [u8; 16]) -> Outcome<PathBuf> {
     )))
 }
 
+/// A link to a control socket that lies elsewhere, so that it is found like the others; it is gone
+/// when dropped.
+pub struct Link(Option<PathBuf>);
+
+impl Link {
+    /// For the socket of this pool, of which no other server runs. It is a convenience: if it
+    /// cannot be made, the socket is found by its path alone.
+    #[must_use]
+    pub fn new(pool: [u8; 16], control: &Path) -> Self {
+        let Ok(place) = default_socket(pool) else { return Self(None) };
+        let Ok(target) = std::path::absolute(control) else { return Self(None) };
+        if target == place {
+            return Self(None);
+        }
+        let _ = fs::remove_file(&place);
+        Self(std::os::unix::fs::symlink(&target, &place).ok().map(|()| place))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(place) = &self.0 {
+            let _ = fs::remove_file(place);
+        }
+    }
+}
+
 /// Whether sockets of this user can be made in the folder, and nobody else's.
 fn usable(folder: &Path) -> Result<(), String> {
     if !folder.exists() {

@@ -16,7 +16,8 @@ use crate::store::{core, identify, Access, Cache, Volume};
 
 use super::args::{self, Located};
 use super::error::{Failure, Outcome};
-use super::{locate, Global};
+use super::locate::{self, Link};
+use super::Global;
 
 /// Records that each delta can hold.
 const DELTA_RECORDS: u32 = 1 << 20;
@@ -81,6 +82,7 @@ impl Serve {
             Some(path) => path.clone(),
             None => locate::default_socket(superblock.pool)?,
         };
+        let _link = Link::new(superblock.pool, &control);
         let listen = self.listen(&control)?;
         let (chunk, limits) = (superblock.chunk.get(), self.limits());
         let begin = move |delta: u32, device| -> Result<Box<dyn Engine + Send>, NotOpened> {

@@ -272,6 +272,9 @@ impl Reactor {
             return self.answer_control(id, &reply(why, 0, 0), &[], Span::default());
         }
         conn.requests += 1;
+        if let Some(control) = conn.control() {
+            control.waiting = true;
+        }
         let request = Request { cookie: 0, command: doing, at, len };
         conn.current = Some(self.works.insert(Work::new(id, request)));
     }

@@ -45,7 +45,7 @@ impl Listener {
             Listen::Tcp(address) => {
                 let text = format!(
                     "{address} is not a loopback address, and NBD knows no password: use an SSH \
-                     tunnel to a loopback address or a Unix socket, or say that you want it insecure"
+                     tunnel to a loopback address or a Unix socket, or add --insecure"
                 );
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
             }

@@ -13,6 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::fcntl::{fallocate, FallocateFlags, Flock};
 use nix::sys::stat::{major, minor};
@@ -200,10 +201,18 @@ fn open_file(
     let open = |flags| {
         let mut options = OpenOptions::new();
         options.read(true).write(access == Access::Own).custom_flags(exclusive | flags);
-        options.open(path).map_err(|e| match e.raw_os_error() {
-            Some(libc::EBUSY) => lock::locked(path),
-            _ => StoreError::io(path, "open")(e),
-        })
+        let begun = Instant::now();
+        loop {
+            let error = match options.open(path) {
+                Ok(file) => return Ok(file),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EBUSY) if lock::is_orphaned(path, begun) => {}
+                Some(libc::EBUSY) => return Err(lock::locked(path)),
+                _ => return Err(StoreError::io(path, "open")(error)),
+            }
+        }
     };
     if cache == Cache::Buffered {
         return Ok((open(0)?, false));

@@ -12,12 +12,18 @@ use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{major, minor};
 
 use super::StoreError;
+
+/// How long to wait for the kernel to let go of a volume that no process holds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait before looking again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Who holds a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +54,27 @@ impl fmt::Display for Holder {
 pub fn take(file: File, path: &Path, exclusive: bool) -> Result<Flock<File>, StoreError> {
     let how =
         if exclusive { FlockArg::LockExclusiveNonblock } else { FlockArg::LockSharedNonblock };
-    Flock::lock(file, how).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => locked(path),
-        errno => StoreError::io(path, "lock")(errno.into()),
-    })
+    let mut file = file;
+    let begun = Instant::now();
+    loop {
+        match Flock::lock(file, how) {
+            Ok(locked) => return Ok(locked),
+            Err((back, Errno::EWOULDBLOCK)) if is_orphaned(path, begun) => file = back,
+            Err((_, Errno::EWOULDBLOCK)) => return Err(locked(path)),
+            Err((_, errno)) => return Err(StoreError::io(path, "lock")(errno.into())),
+        }
+    }
+}
+
+/// Whether the volume is held by nobody who lives: the kernel lets go of the files of a killed
+/// server only when its ring has come to rest, a moment after the process is gone. Waits a bit,
+/// and gives up in the end.
+pub(super) fn is_orphaned(path: &Path, begun: Instant) -> bool {
+    if begun.elapsed() > PATIENCE || holder(path).is_some() {
+        return false;
+    }
+    std::thread::sleep(PAUSE);
+    true
 }
 
 /// The error for a volume that somebody else has.
@@ -95,7 +118,8 @@ fn living(pid: u32, meta: &Metadata) -> Option<u32> {
     }
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| has_open(*pid, meta).unwrap_or(false)).min()
+    let others = pids.filter(|pid| *pid != std::process::id());
+    others.filter(|pid| has_open(*pid, meta).unwrap_or(false)).min()
 }
 
 /// Whether a process has the file open, as far as may be seen.

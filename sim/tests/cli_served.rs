@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+
+//! Every verb on a pool that is being served.
+
+mod pool;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pool::{pattern, Place};
+
+const SIZE: u64 = 16 << 20;
+
+/// A server; it is killed when dropped.
+struct Server {
+    child: Child,
+    uris: Vec<String>,
+}
+
+impl Server {
+    fn start(place: &Place, args: &[&str]) -> Self {
+        let mut command = place.command(&["serve", "save.img"]);
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut uris = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            if line == "rwsnap: ready" {
+                return Self { child, uris };
+            }
+            uris.push(line);
+        }
+        panic!("the server ended before it was ready: {:?}", child.wait());
+    }
+
+    /// Ends by itself, with success.
+    fn ended(mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(30) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return assert!(status.success(), "{status}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server does not end");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn all_that_works_at_rest_works_on_a_server() {
+    let place = Place::pool(SIZE);
+    let server = Server::start(&place, &["--nbd", "unix:s.sock"]);
+    assert_eq!(server.uris, ["nbd+unix:///prod?socket=s.sock"]);
+    place.ok(&["snapshot", "prod@a"]);
+    place.write("prod", 12_345 & !7, 3 << 20, 2);
+    place.ok(&["clone", "prod@a", "dev"]);
+    place.write("dev", 4096, 64 << 10, 3);
+    place.holds("prod@a", 0, SIZE, 1);
+    place.holds("dev", 4096, 64 << 10, 3);
+    place.holds("dev", 128 << 10, 1 << 20, 1);
+    let changed = place.json(&["diff", "prod@a", "dev"]);
+    assert_eq!(changed, serde_json::json!([{"offset": 4096, "length": 64 << 10}]));
+    assert_eq!(place.ok(&["list", "-H", "-o", "name"]), "prod\nprod@a\ndev\n");
+    assert_eq!(place.json(&["map", "dev"])[1]["flags"], serde_json::json!(["bit"]));
+    place.refused(&["destroy", "prod@a"], &["needed by `dev`"]);
+    place.ok(&["hold", "prod@a"]);
+    place.refused(&["destroy", "-r", "prod@a"], &["held"]);
+    place.ok(&["release", "prod@a"]);
+    place.ok(&["set", "dev", "quota=8M"]);
+    assert_eq!(place.ok(&["get", "dev", "quota"]), "8388608\n");
+    place.ok(&["rename", "dev", "test"]);
+    place.ok(&["refresh", "test", "--keep", "old"]);
+    place.holds("test", 0, 8192, 1);
+    place.holds("old", 4096, 64 << 10, 3);
+    place.ok(&["export", "prod@a", "a.img", "--sparse"]);
+    assert!(fs::read(place.path("a.img")).unwrap() == pattern(0, SIZE, 1));
+    place.ok(&["restore", "prod", "--from", "prod@a", "--wait"]);
+    place.holds("prod", 0, SIZE, 1);
+    let status = place.json(&["status"]);
+    assert_eq!((status["served"].as_bool(), status["state"].as_str()), (Some(true), Some("sound")));
+    assert!(status["exports"].as_array().unwrap().len() >= 5);
+    place.ok(&["destroy", "-r", "prod@a"]);
+    place.ok(&["stop"]);
+    server.ended();
+    place.check();
+    place.refused(&["stop"], &["is not being served"]);
+}
+
+#[test]
+fn a_restore_is_paused_goes_on_and_is_cancelled() {
+    let place = Place::pool(SIZE);
+    let server = Server::start(&place, &[]);
+    place.ok(&["snapshot", "prod@a"]);
+    place.write("prod", 0, 4 << 20, 2);
+    place.ok(&["restore", "prod", "--from", "prod@a", "--rate", "0"]);
+    place.holds("prod", 0, SIZE, 1);
+    assert_eq!(place.json(&["restore", "prod", "--status"])["state"], "paused");
+    let usage = place.run(&["restore", "prod", "--from", "prod@a", "--rate", "0", "--wait"]);
+    assert_eq!(usage.status.code(), Some(64));
+    place.ok(&["restore", "prod", "--cancel"]);
+    place.ok(&["restore", "prod", "--wait", "--rate", "none"]);
+    place.holds("prod", 0, 4 << 20, 2);
+    place.ok(&["stop"]);
+    server.ended();
+    place.check();
+}
+
+#[test]
+fn the_pool_is_found_in_every_way() {
+    let place = Place::new();
+    let prod = place.production("prod.img", SIZE);
+    let name = format!("test-{}", std::process::id());
+    place.ok(&["-q", "create", "save.img", "--name", &name, "--production", &prod]);
+    let server = Server::start(&place, &["--control", "c.sock"]);
+    let uuid = place.json(&["--pool", "c.sock", "status"])["uuid"].as_str().unwrap().to_owned();
+    for pool in ["c.sock", "save.img", "./save.img", &name, &uuid] {
+        assert_eq!(place.ok(&["--pool", pool, "list", "-H", "-o", "name"]), "prod\n", "{pool}");
+    }
+    place.refused(&["check", "save.img"], &["it is being served by process", "serve save.img"]);
+    place.refused(&["dump", "save.img"], &["it is being served"]);
+    place.refused(
+        &["create", "save.img", "--force", "--production", &prod],
+        &["is in use by process", "serve save.img"],
+    );
+    place.refused(&["serve", "save.img"], &["save.img is in use by process"]);
+    place.ok(&["stop"]);
+    server.ended();
+}
+
+#[test]
+fn productions_come_and_go_while_served() {
+    let place = Place::pool(SIZE);
+    let server = Server::start(&place, &[]);
+    let more = format!("more={}", place.production("more.img", SIZE));
+    place.ok(&["add", &more]);
+    place.refused(&["add", &more], &["more.img is in use by process"]);
+    place.ok(&["snapshot", "prod@a", "more@a"]);
+    place.write("more", 0, 8192, 2);
+    place.holds("more@a", 0, 8192, 1);
+    place.refused(&["remove", "more"], &["needed by `more@a`"]);
+    place.ok(&["destroy", "more@a"]);
+    place.ok(&["remove", "more"]);
+    assert!(fs::read(place.path("more.img")).unwrap()[..8192] == pattern(0, 8192, 2));
+    place.ok(&["add", &more]);
+    place.ok(&["stop"]);
+    server.ended();
+    place.check();
+}
+
+#[test]
+fn a_production_that_moved_is_named_and_a_changed_one_trusted() {
+    let place = Place::pool(SIZE);
+    place.ok(&["snapshot", "prod@a"]);
+    fs::rename(place.path("prod.img"), place.path("moved.img")).unwrap();
+    let server = Server::start(&place, &["--production", "prod=moved.img"]);
+    place.holds("prod", 0, 4096, 1);
+    place.ok(&["stop"]);
+    server.ended();
+    let mut changed = fs::read(place.path("moved.img")).unwrap();
+    changed[100] ^= 1;
+    fs::write(place.path("moved.img"), changed).unwrap();
+    let server = Server::start(&place, &["--production", "prod=moved.img"]);
+    assert_eq!(place.json(&["info", "prod"])["flags"], serde_json::json!(["offline"]));
+    place.refused(&["read", "prod"], &["read `prod`"]);
+    place.ok(&["stop"]);
+    server.ended();
+    let server = Server::start(&place, &["--production", "prod=moved.img", "--trust", "prod"]);
+    assert_eq!(place.read("prod", 100, 1), [pattern(96, 8, 1)[4] ^ 1]);
+    place.ok(&["stop"]);
+    server.ended();
+}
+
+#[test]
+fn tcp_is_for_this_machine_and_several_servers_need_names() {
+    let (a, b) = (Place::pool(SIZE), Place::pool(SIZE));
+    let server = Server::start(&a, &["--nbd", "tcp:localhost:0", "--nbd", "unix:n.sock"]);
+    assert!(server.uris[0].starts_with("nbd://127.0.0.1:") || server.uris[0].contains("[::1]"));
+    let size = Command::new("nbdinfo").args(["--size", &server.uris[0]]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&size.stdout).trim(), SIZE.to_string());
+    b.refused(&["serve", "save.img", "--nbd", "tcp:0.0.0.0:0"], &["--insecure"]);
+    assert_eq!(b.run(&["serve", "save.img", "--nbd", "udp:x"]).status.code(), Some(64));
+    let other = Server::start(&b, &[]);
+    let output = a.command(&["list"]).env_remove("RWSNAP_POOL").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("pools are being served"), "{said}");
+    a.ok(&["stop"]);
+    b.ok(&["stop"]);
+    server.ended();
+    other.ended();
+}
+
+#[test]
+fn sigterm_ends_a_server_in_order() {
+    let place = Place::pool(SIZE);
+    let server = Server::start(&place, &["--reactors", "4"]);
+    place.ok(&["snapshot", "prod@a"]);
+    place.write("prod", 0, 1 << 20, 2);
+    let pid = server.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    server.ended();
+    place.check();
+    assert!(place.json(&["check", "save.img"])["clean"].as_bool().unwrap());
+    place.holds("prod@a", 0, 1 << 20, 1);
+}
