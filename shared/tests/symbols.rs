@@ -34,6 +34,9 @@ const ALLOWED: &[&str] = &[
 /// Bytes that one frame of the stack may take: the kernel's stack is 16 KiB, and shared.
 const FRAME_MAX: u64 = 1024;
 
+/// Bytes that the frames of functions that call one another may take together.
+const STACK_MAX: u64 = 4096;
+
 /// Runs a program to its end and gives what it printed.
 fn output(program: &str, args: &[&str]) -> String {
     let run = Command::new(program).args(args).output();
@@ -99,18 +102,27 @@ fn walk(disassembly: &str, mut on_line: impl FnMut(&str, &[&str], &str)) {
     }
 }
 
-/// Everything the libraries contain, as instructions with relocations and places in the source.
-fn disassemble(libraries: &[String]) -> String {
-    let mut args = vec!["-d", "-l", "-r", "-C", "--inlines", "--no-show-raw-insn"];
+/// Everything the libraries contain, as instructions with relocations.
+fn disassemble(libraries: &[String], options: &[&str]) -> String {
+    let mut args = vec!["-d", "-r", "--no-show-raw-insn"];
+    args.extend(options);
     args.extend(libraries.iter().map(String::as_str));
     output("objdump", &args)
+}
+
+/// What an instruction takes of the stack.
+fn stack_taken(line: &str) -> u64 {
+    let taken = line.split_once("sub    $0x").and_then(|(_, to)| to.strip_suffix(",%rsp"));
+    let push = u64::from(line.contains("\tpush")) * 8;
+    taken.map_or(push, |bytes| u64::from_str_radix(bytes, 16).unwrap_or(u64::MAX))
 }
 
 /// For each forbidden symbol, where it is referred to: "function at file:line".
 fn callers(libraries: &[String], bad: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    walk(&disassemble(libraries), |function, places, line| {
+    let told = disassemble(libraries, &["-l", "-C", "--inlines"]);
+    walk(&told, |function, places, line| {
         let Some(symbol) = line.split('\t').next_back().filter(|_| line.contains(": R_")) else {
             return;
         };
@@ -150,13 +162,86 @@ fn the_core_cannot_panic_or_allocate() {
 #[test]
 fn the_core_has_small_frames() {
     let mut frames: BTreeMap<String, u64> = BTreeMap::new();
-    walk(&disassemble(&build()), |function, _, line| {
-        let Some((_, operands)) = line.split_once("sub    $0x") else { return };
-        let Some(bytes) = operands.strip_suffix(",%rsp") else { return };
-        let bytes = u64::from_str_radix(bytes, 16).unwrap_or(u64::MAX);
-        *frames.entry(function.to_owned()).or_default() += bytes;
+    walk(&disassemble(&build(), &["-C"]), |function, _, line| {
+        *frames.entry(function.to_owned()).or_default() += stack_taken(line);
     });
     assert!(!frames.is_empty(), "the disassembly was not understood");
     frames.retain(|_, bytes| *bytes > FRAME_MAX);
     assert!(frames.is_empty(), "frames of more than {FRAME_MAX} bytes: {frames:#?}");
+}
+
+/// A function's own frame, and whom it calls.
+#[derive(Default)]
+struct Function {
+    frame: u64,
+    calls: BTreeSet<String>,
+}
+
+/// What a function and those it calls take of the stack. A function that is met again on the way is
+/// not counted again: the core's few cycles end after one turn.
+fn depth(
+    name: &str,
+    functions: &BTreeMap<String, Function>,
+    known: &mut BTreeMap<String, u64>,
+) -> u64 {
+    if let Some(depth) = known.get(name) {
+        return *depth;
+    }
+    let Some(function) = functions.get(name) else { return 0 };
+    known.insert(name.to_owned(), 0);
+    let below = function.calls.iter().map(|call| depth(call, functions, known)).max();
+    // The address to return to is a word more.
+    let depth = function.frame + 8 + below.unwrap_or(0);
+    known.insert(name.to_owned(), depth);
+    depth
+}
+
+#[test]
+fn the_core_takes_little_stack() {
+    let mut functions: BTreeMap<String, Function> = BTreeMap::new();
+    walk(&disassemble(&build(), &[]), |name, _, line| {
+        let function = functions.entry(name.to_owned()).or_default();
+        function.frame += stack_taken(line);
+        if let Some(symbol) = line.split('\t').next_back().filter(|_| line.contains(": R_")) {
+            let symbol = symbol.rsplit_once(['-', '+']).map_or(symbol, |(name, _)| name);
+            function.calls.insert(symbol.trim_start_matches(".text.").to_owned());
+        }
+    });
+    let mut known = BTreeMap::new();
+    let depths = functions.keys().filter(|name| !name.contains("keep_"));
+    let depths = depths.map(|name| (depth(name, &functions, &mut known), name.clone()));
+    let deepest = depths.max().expect("the disassembly was understood");
+    assert!(deepest.0 > 1024, "calls were not understood: {deepest:?}");
+    assert!(deepest.0 <= STACK_MAX, "more than {STACK_MAX} bytes of stack: {deepest:?}");
+}
+
+/// The sources of a folder of the core, below it too.
+fn sources(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("the folder is there");
+    let mut paths: Vec<_> = entries.map(|e| e.expect("the folder can be read").path()).collect();
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        if path.is_dir() {
+            return sources(path);
+        }
+        std::fs::read_to_string(path).expect("the file can be read")
+    };
+    paths.iter().map(read).collect()
+}
+
+#[test]
+fn the_instance_has_all_of_the_core() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let instance = sources(&here.join("nopanic/src"));
+    let defined = names(&build(), "--defined-only");
+    for keep in instance.split("pub fn keep_").skip(1) {
+        let name = format!("rwsnap_nopanic::keep_{}", keep.split('(').next().unwrap_or(keep));
+        assert!(defined.contains(&name), "{name} was left out by the compiler");
+    }
+    let core = sources(&here.join("src/engine")) + &sources(&here.join("src/lifecycle"));
+    for function in core.split("\n    pub fn ").skip(1) {
+        let name = function.split('(').next().unwrap_or(function);
+        let named = instance.contains(&format!("Core::<Opaque>::{name},"));
+        assert!(named, "Core::{name} is not in shared/nopanic");
+    }
 }

@@ -9,5 +9,5 @@ pub mod nbd;
 pub mod platform;
 pub mod server;
 pub mod store;
-pub mod uring;
 pub mod storm;
+pub mod uring;

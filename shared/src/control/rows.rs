@@ -20,9 +20,14 @@ macro_rules! row {
 
         const _: () = assert!(size_of::<$name>() == $bytes);
 
+        impl $name {
+            /// All zero.
+            pub const ZERO: Self = zerocopy::transmute!([0u8; $bytes]);
+        }
+
         impl Default for $name {
             fn default() -> Self {
-                zerocopy::FromZeros::new_zeroed()
+                Self::ZERO
             }
         }
     };
@@ -150,8 +155,8 @@ row!(
         count: U64,
         /// First slot, or first byte in place.
         at: U64,
-        /// Production: the first slot of the old data that the newest snapshot reads; `u64::MAX` for
-        /// none.
+        /// Production: the first slot of the old data that the newest snapshot reads; `u64::MAX`
+        /// for none.
         old: U64,
         /// `PLACE_*`.
         place: U32,

@@ -3,9 +3,9 @@
 //! Who works on which chunks just now.
 //!
 //! An *exclusive* claim is held by the one task that copies, allocates, discards or settles a
-//! chunk. A *shared* claim is held while a chunk is read in place for a snapshot, or while a slot of
-//! a clone is rewritten. Exclusive claims on a chunk exclude each other; a shared claim does not wait
-//! for anything by itself: its holder asks [`Claims::locked`] first, and the gate waits with
+//! chunk. A *shared* claim is held while a chunk is read in place for a snapshot, or while a slot
+//! of a clone is rewritten. Exclusive claims on a chunk exclude each other; a shared claim does not
+//! wait for anything by itself: its holder asks [`Claims::locked`] first, and the gate waits with
 //! [`Claims::shared`].
 //!
 //! Claims hang in buckets by (map, word); the tasks that wait for any claim of a bucket to end wait
@@ -45,9 +45,9 @@ impl<P: Platform> Claims<P> {
     pub(crate) fn new(p: &P, len: u32) -> Result<Self, Fault> {
         let buckets = usize::try_from(BUCKETS).unwrap_or(0);
         Ok(Self {
-            claims: Slab::new(p, len, FREE)?,
-            heads: p.array(buckets, NONE).ok_or(Fault::NoMemory)?,
-            waiters: p.array(buckets, Queue::default()).ok_or(Fault::NoMemory)?,
+            claims: Slab::new(p, len, &FREE)?,
+            heads: p.array(buckets, &NONE).ok_or(Fault::NoMemory)?,
+            waiters: p.array(buckets, &Queue::default()).ok_or(Fault::NoMemory)?,
         })
     }
 

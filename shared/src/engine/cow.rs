@@ -2,10 +2,10 @@
 
 //! Writing production in place: the first write to a chunk copies its old data.
 //!
-//! Begin: claim the chunks that may need copying. Lookup: which of them have no record of the newest
-//! epoch or later? Fill: read those. Commit: slots, record and one flush, together with all that
-//! came meanwhile. Gate: wait for readers in place, then set the bits (I-1). Last: the write itself.
-//! A snapshot that was taken on the way makes the task begin again under its epoch.
+//! Begin: claim the chunks that may need copying. Lookup: which of them have no record of the
+//! newest epoch or later? Fill: read those. Commit: slots, record and one flush, together with all
+//! that came meanwhile. Gate: wait for readers in place, then set the bits (I-1). Last: the write
+//! itself. A snapshot that was taken on the way makes the task begin again under its epoch.
 
 use crate::api::{Op, Step};
 use crate::engine::step::{Owner, Piece, SEGS};
@@ -168,8 +168,8 @@ impl<P: Platform> Core<P> {
         self.commit.wanted = true;
     }
 
-    /// The records are durable. Readers in place of the chunks must be gone before the bits say that
-    /// they may be overwritten.
+    /// The records are durable. Readers in place of the chunks must be gone before the bits say
+    /// that they may be overwritten.
     pub(crate) fn pass_gate(&mut self, t: u32) {
         let vol = self.vol_of(t);
         let task = self.tasks.at(t);

@@ -14,8 +14,8 @@ impl<P: Platform> fmt::Debug for Core<P> {
             if task.job != Job::Free {
                 writeln!(
                     f,
-                    "task {t}: {:?} {:?} queued {} io {} word {} mask {:x} need {:x} fault {:?} pos {} \
-                     locks {} {} share {} view {} walker {}",
+                    "task {t}: {:?} {:?} queued {} io {} word {} mask {:x} need {:x} fault {:?} \
+                     pos {} locks {} {} share {} view {} walker {}",
                     task.job,
                     task.stage,
                     task.queued,
@@ -35,7 +35,8 @@ impl<P: Platform> fmt::Debug for Core<P> {
         }
         writeln!(
             f,
-            "commit {:?} wanted {} io {} upto {} durable {}  log start {} head {} written {} free {}",
+            "commit {:?} wanted {} io {} upto {} durable {}  \
+             log start {} head {} written {} free {}",
             self.commit.phase,
             self.commit.wanted,
             self.commit.io,
@@ -49,7 +50,8 @@ impl<P: Platform> fmt::Debug for Core<P> {
         writeln!(f, "recovery {:?}", self.opening.recovery.end())?;
         writeln!(
             f,
-            "flush {:?} wanted {}  fresh {} pending {} active {} room {}  checkpoint {:?} wanted {}",
+            "flush {:?} wanted {}  fresh {} pending {} active {} room {}  \
+             checkpoint {:?} wanted {}",
             self.flush.round,
             self.flush.wanted,
             self.layers.fresh.len(),

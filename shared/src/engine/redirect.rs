@@ -5,9 +5,9 @@
 //!
 //! Begin: claim the chunks in the redirect map. Lookup: which have a slot that no snapshot shares?
 //! Those are overwritten in it. LookupBase, Fill: for chunks written in part, their base's data.
-//! Then, if some chunks are settled, those go the way of `cow.rs`. Last: the data is on its way; when
-//! it is complete the new records go into the fresh delta, and into the log with the next flush, so
-//! that data is durable before its record (I-11).
+//! Then, if some chunks are settled, those go the way of `cow.rs`. Last: the data is on its way;
+//! when it is complete the new records go into the fresh delta, and into the log with the next
+//! flush, so that data is durable before its record (I-11).
 
 use crate::api::{Op, Step};
 use crate::engine::slab::NONE;
@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::format::record::{Kind, Record};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::units::{bit, runs, Dev, Epoch, Slot};
+use crate::units::{bit, runs, Dev, Slot};
 
 impl<P: Platform> Core<P> {
     /// Begins a write of a volume whose new data is redirected.
@@ -266,8 +266,8 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Writes the request's bytes in the chunks `first..first + n`, whose slots are adjacent. Chunks
-    /// whose slot is new are written whole.
+    /// Writes the request's bytes in the chunks `first..first + n`, whose slots are adjacent.
+    /// Chunks whose slot is new are written whole.
     fn emit_redirect(&mut self, t: u32, first: u32, n: u32, dev: Option<Dev>) {
         let (Some(dev), Some((_, start))) = (dev, self.locate(t, first)) else { return };
         let shift = self.geometry.shift();
@@ -275,7 +275,7 @@ impl<P: Platform> Core<P> {
         let end = task.at.saturating_add(task.len);
         let (run_lo, run_hi) = (first << shift, first.saturating_add(n) << shift);
         let last = first.saturating_add(n).saturating_sub(1);
-        let new = |b: u32| task.fresh_need >> b & 1 == 1;
+        let new = |b: u32| task.fresh_need & bit(b) != 0;
         let lo = if new(first) { run_lo } else { run_lo.max(task.at) };
         let whole = new(last) && !self.mutant(Mutant::StaleSlot);
         let hi = if whole { run_hi } else { run_hi.min(end) };

@@ -2,12 +2,13 @@
 
 //! When the save volume fills.
 //!
-//! A copy that finds no slot makes production wait, then: freed slots are reclaimed by a checkpoint if
-//! there are any; else the policy decides. *grow*: the save volume grows by an eighth, up to its limit.
+//! A copy that finds no slot makes production wait, then: freed slots are reclaimed by a checkpoint
+//! if there are any; else the policy decides. *grow*: the save volume grows by an eighth, up to its
+//! limit.
 //! *oldest*: the oldest snapshot without clones is given up, durably, before production goes on
-//! (rule 7). *stall*: production waits until somebody frees space. *fail*: its write fails. When grow
-//! has reached its limit, or every snapshot has clones or is held, it stalls. A clone that finds no
-//! slot gets an error at once and loses nothing.
+//! (rule 7). *stall*: production waits until somebody frees space. *fail*: its write fails. When
+//! grow has reached its limit, or every snapshot has clones or is held, it stalls. A clone that
+//! finds no slot gets an error at once and loses nothing.
 
 use crate::api::Step;
 use crate::control::rows::{FLAG_DEFERRED, FLAG_GIVEN_UP, FLAG_HELD};
@@ -64,7 +65,7 @@ const CATALOG_PAGES: usize = 16_384;
 
 impl<P: Platform> PageList<P> {
     fn new(p: &P) -> Result<Self, Fault> {
-        let pages = p.array(CATALOG_PAGES, PageNo(0)).ok_or(Fault::NoMemory)?;
+        let pages = p.array(CATALOG_PAGES, &PageNo(0)).ok_or(Fault::NoMemory)?;
         Ok(Self { pages, len: 0 })
     }
 

@@ -3,9 +3,9 @@
 //! One bit a chunk, forgotten all at once by a new epoch.
 //!
 //! A page of 512 words has a tag: the epoch that its bits are valid for. A reader trusts a bit only
-//! under the tag that it expects; a writer that finds another tag clears the page first and sets the
-//! tag last. A reader that still expects the old tag is in the guard (I-3), and the core begins to
-//! set bits of a new epoch only after that guard is drained.
+//! under the tag that it expects; a writer that finds another tag clears the page first and sets
+//! the tag last. A reader that still expects the old tag is in the guard (I-3), and the core begins
+//! to set bits of a new epoch only after that guard is drained.
 
 use crate::fault::Fault;
 use crate::platform::{Atom, Platform};

@@ -2,8 +2,8 @@
 
 //! Destroying snapshots and clones, in any order.
 //!
-//! What is destroyed leaves the catalogue at once; its slots come back with the sweep. Dependants come
-//! first, in groups of a few, so that a crash leaves no object whose base is gone.
+//! What is destroyed leaves the catalogue at once; its slots come back with the sweep. Dependants
+//! come first, in groups of a few, so that a crash leaves no object whose base is gone.
 
 use crate::control::rows::{FLAG_DEFERRED, FLAG_HELD};
 use crate::control::{Name, Refusal, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE, FLAG_RECURSIVE};
@@ -75,10 +75,11 @@ impl<P: Platform> Core<P> {
         if self.is_victim(id) {
             return true;
         }
-        match self.lifecycle.victims.get_mut(self.lifecycle.victim_count) {
+        let life = &mut *self.lifecycle;
+        match life.victims.get_mut(life.victim_count) {
             Some(place) => {
                 *place = id;
-                self.lifecycle.victim_count = self.lifecycle.victim_count.saturating_add(1);
+                life.victim_count = life.victim_count.saturating_add(1);
                 true
             }
             None => false,

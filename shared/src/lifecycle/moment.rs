@@ -2,11 +2,11 @@
 
 //! Moments: no write of the volumes concerned is under way, and all before it is durable.
 //!
-//! One command at a time has its moment. It holds its volumes (new writes wait), drains the guard of
-//! production (I-3) and the slow writes under way, flushes the production devices, then runs a flush
-//! round, so that the new records of clones are logged (rule 4). After the group of records that the
-//! command logs, the hold ends; writes go on under the new epoch, and their copies follow that group
-//! in the log.
+//! One command at a time has its moment. It holds its volumes (new writes wait), drains the guard
+//! of production (I-3) and the slow writes under way, flushes the production devices, then runs a
+//! flush round, so that the new records of clones are logged (rule 4). After the group of records
+//! that the command logs, the hold ends; writes go on under the new epoch, and their copies follow
+//! that group in the log.
 
 use crate::api::Step;
 use crate::engine::{Core, Owner, Piece, Queue, Stage, NONE, SEGS};

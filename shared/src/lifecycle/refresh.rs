@@ -2,8 +2,8 @@
 
 //! Refreshing a clone: it keeps its name and UUID and gets a fresh map on another snapshot.
 //!
-//! The map it had is swept in the background, but for what the clone's own snapshots need; or it goes
-//! to a clone that keeps the former state.
+//! The map it had is swept in the background, but for what the clone's own snapshots need; or it
+//! goes to a clone that keeps the former state.
 
 use crate::control::{Name, Refusal, FLAG_FORCE};
 use crate::engine::{Core, Stage};
@@ -46,6 +46,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn check_refresh(&mut self, t: u32, name: &Name, to: &Name) -> Result<(), (Refusal, Name)> {
         let Some(clone) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
         if clone.kind() != Some(Kind::Clone) {
@@ -102,6 +103,7 @@ impl<P: Platform> Core<P> {
         self.vol_of_entity(owner)
     }
 
+    #[inline(never)]
     fn record_refresh(&mut self, t: u32, name: &Name, to: &Name) -> Result<(), Fault> {
         let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
         let id = self.vols.at(v).id;

@@ -2,9 +2,9 @@
 
 //! Restoring a production from a snapshot or clone, and taking that back.
 //!
-//! From one record on, the production is a clone of X: what is written goes to a fresh map M, what is
-//! read comes from M or X, and the merge (`merge.rs`) brings it home. X is always a snapshot: of a
-//! clone, a hidden one of that moment. R is the snapshot of what X holds now.
+//! From one record on, the production is a clone of X: what is written goes to a fresh map M, what
+//! is read comes from M or X, and the merge (`merge.rs`) brings it home. X is always a snapshot: of
+//! a clone, a hidden one of that moment. R is the snapshot of what X holds now.
 
 use crate::control::rows::FLAG_HIDDEN;
 use crate::control::{Name, Refusal, FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST};
@@ -47,6 +47,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn check_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), (Refusal, Name)> {
         let Some(production) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
         if production.kind() != Some(Kind::Production) {
@@ -94,6 +95,7 @@ impl<P: Platform> Core<P> {
         at
     }
 
+    #[inline(never)]
     fn record_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), Fault> {
         let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
         let source = self.id_of(from).ok_or(crate::bug!())?;

@@ -2,8 +2,9 @@
 
 //! The commands `Map` and `Diff`: where the chunks of a volume lie, run by run.
 //!
-//! Words of which no level has a record are skipped in one step, so that the cost follows the records
-//! and not the size. A reply holds as many runs as fit; the caller asks on from where it ended.
+//! Words of which no level has a record are skipped in one step, so that the cost follows the
+//! records and not the size. A reply holds as many runs as fit; the caller asks on from where it
+//! ended.
 
 use zerocopy::IntoBytes;
 
@@ -33,16 +34,14 @@ pub(crate) struct Walker {
 }
 
 impl Walker {
-    pub(crate) fn new() -> Self {
-        Self {
-            owner: NONE,
-            views: [NONE; 2],
-            word: Word(0),
-            rows: 0,
-            run: RunRow::default(),
-            first: [UNSET; 64],
-        }
-    }
+    pub(crate) const NEW: Self = Self {
+        owner: NONE,
+        views: [NONE; 2],
+        word: Word(0),
+        rows: 0,
+        run: RunRow::ZERO,
+        first: [UNSET; 64],
+    };
 }
 
 impl<P: Platform> Core<P> {
@@ -85,7 +84,8 @@ impl<P: Platform> Core<P> {
         else {
             return Err((Refusal::Malformed, Name::default()));
         };
-        self.lifecycle.walker = Walker { owner: t, ..Walker::new() };
+        *self.lifecycle.walker = Walker::NEW;
+        self.lifecycle.walker.owner = t;
         let first = self.view_for(&name)?;
         self.lifecycle.walker.views = [first, NONE];
         if diff {
@@ -109,7 +109,7 @@ impl<P: Platform> Core<P> {
         }
         let vol = self.vol_of_entity(id).unwrap_or(NONE);
         let at = self.views.take().ok_or((Refusal::NoMemory, *name))?;
-        *self.views.at_mut(at) = View { open: true, id, vol, size, ..View::free() };
+        *self.views.at_mut(at) = View { open: true, id, vol, size, ..View::FREE };
         if !self.fill_view(at) {
             return Err((Refusal::WrongKind, *name));
         }

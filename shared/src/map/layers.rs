@@ -54,16 +54,15 @@ struct Front {
 
 impl<P: Platform> Layers<P> {
     /// The map of the pool `pool` that a checkpoint left as `root`.
-    pub fn new(p: &P, sizes: Sizes, pool: u64, root: Option<Root>) -> Result<Self, Fault> {
-        Ok(Self {
-            fresh: Delta::new(p, sizes.pending)?,
-            pending: Delta::new(p, sizes.pending)?,
-            active: Delta::new(p, sizes.delta)?,
-            frozen: Delta::new(p, sizes.delta)?,
-            freezing: false,
-            tree: Tree::new(root),
-            cache: Cache::new(p, sizes.cache, pool)?,
-        })
+    pub fn new(p: &P, sizes: Sizes, pool: u64, root: Option<Root>) -> Result<P::Box<Self>, Fault> {
+        let fresh = Delta::new(p, sizes.pending)?;
+        let pending = Delta::new(p, sizes.pending)?;
+        let active = Delta::new(p, sizes.delta)?;
+        let frozen = Delta::new(p, sizes.delta)?;
+        let cache = Cache::new(p, sizes.cache, pool)?;
+        let tree = Tree::new(root);
+        p.boxed(|| Self { fresh, pending, active, frozen, freezing: false, tree, cache })
+            .ok_or(Fault::NoMemory)
     }
 
     /// The tree that lookups use.
@@ -144,6 +143,7 @@ impl<P: Platform> Layers<P> {
     }
 
     /// The first group at or after `from` and before `end` that any delta has.
+    #[inline(never)]
     fn front(&self, from: GroupKey, end: GroupKey) -> Result<Option<Front>, Fault> {
         let spots = [
             self.fresh.find(from)?,
@@ -160,7 +160,7 @@ impl<P: Platform> Layers<P> {
     fn collect(&self, front: &Front, out: &mut Group) -> Result<u64, Fault> {
         let mut seen = 0;
         for (delta, spot) in
-            [&self.fresh, &self.pending, &self.active, &self.frozen].iter().zip(front.spots)
+            [&self.fresh, &self.pending, &self.active, &self.frozen].iter().zip(&front.spots)
         {
             if let Some(spot) = spot.filter(|spot| spot.group() == front.group) {
                 seen |= delta.collect(spot, !seen, false, out)?;

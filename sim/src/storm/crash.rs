@@ -19,7 +19,7 @@ use super::rng::Rng;
 const PATIENCE: u64 = 200_000;
 
 /// What a crash leaves of all disks.
-pub fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
+pub(super) fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
     let torn = rng.pick(&[0, 0, 20, 100]);
     let style = rng.below(6);
     let favourite = rng.index(disks.len());
@@ -38,60 +38,103 @@ pub fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
     disks.iter().enumerate().map(image).collect()
 }
 
-/// A core on these disks, opened and started. In `again` of a hundred steps of the opening it
-/// crashes and begins once more; how often that happened is added to `crashes`.
+/// A core on these disks, opened and started. In `again` of a thousand steps of the opening it
+/// crashes, or a disk fails, and it begins once more; how often is added to `crashes`.
 ///
 /// # Errors
 ///
 /// What went wrong.
-pub fn reopen<E: Engine>(
+pub(super) fn reopen<E: Engine>(
     plan: &Plan,
     mut disks: Vec<Disk>,
     rng: &mut Rng,
     again: u64,
     crashes: &mut u64,
 ) -> Result<Machine<E>, Wrong> {
-    let mut lives = 4;
-    'life: loop {
-        let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
-        let mut machine = Machine::new(core, disks, plan.save_limit);
-        machine.drain()?;
-        let mut failed = false;
-        for _ in 0..PATIENCE {
-            match machine.core.opened() {
-                Some(Ok(())) => {
-                    start(&mut machine)?;
-                    return Ok(machine);
-                }
-                Some(Err(_)) if failed => {
-                    disks = crashed(&machine.disks, rng);
-                    continue 'life;
-                }
-                Some(Err(why)) => return Err(format!("the pool does not open: {why}")),
-                None if machine.open() == 0 => return Err(format!("the opening hangs\n{}", machine.core.dump())),
-                None => {}
-            }
-            let index = rng.index(machine.open());
-            if lives > 0 && rng.below(1000) < again {
-                lives -= 1;
+    for _ in 0..4 {
+        match reopen_once(plan, disks, rng, again)? {
+            Ok(machine) => return Ok(machine),
+            Err(left) => {
                 *crashes += 1;
-                if rng.chance(20) {
-                    // A disk fails: the opening must fail, or not need what failed.
-                    failed = true;
-                    machine.end(index, false, rng)?;
-                    continue;
-                }
-                disks = crashed(&machine.disks, rng);
-                continue 'life;
+                disks = crashed(&left, rng);
             }
-            machine.end(index, true, rng)?;
         }
-        return Err("the opening never ends".into());
     }
+    let mut machine = open(plan, disks, rng)?.map_err(|why| format!("it does not open: {why}"))?;
+    start(&mut machine)?;
+    Ok(machine)
+}
+
+/// As [`reopen`], or the disks as the crash or failure finds them.
+#[expect(clippy::type_complexity, reason = "an outcome within an outcome")]
+fn reopen_once<E: Engine>(
+    plan: &Plan,
+    disks: Vec<Disk>,
+    rng: &mut Rng,
+    again: u64,
+) -> Result<Result<Machine<E>, Vec<Disk>>, Wrong> {
+    let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
+    let mut machine = Machine::new(core, disks, plan.save_limit);
+    machine.drain()?;
+    let mut failed = false;
+    for _ in 0..PATIENCE {
+        match machine.core.opened() {
+            Some(Ok(())) => {
+                start(&mut machine)?;
+                return Ok(Ok(machine));
+            }
+            Some(Err(_)) if failed => return Ok(Err(machine.disks)),
+            Some(Err(why)) => return Err(format!("the pool does not open: {why}")),
+            None if machine.open() == 0 => return Err("the opening hangs".into()),
+            None => {}
+        }
+        let index = rng.index(machine.open());
+        let strikes = rng.below(1000) < again;
+        if strikes && rng.chance(80) {
+            return Ok(Err(machine.disks));
+        }
+        // If a disk fails, the opening must fail, or not need what failed.
+        failed |= strikes;
+        machine.end(index, !strikes, rng)?;
+    }
+    Err("the opening never ends".into())
+}
+
+/// A core on these disks, opened, or why it does not open.
+///
+/// # Errors
+///
+/// What went wrong.
+pub(super) fn open<E: Engine>(
+    plan: &Plan,
+    disks: Vec<Disk>,
+    rng: &mut Rng,
+) -> Result<Result<Machine<E>, String>, Wrong> {
+    let core = match E::open(plan, &disks[0]) {
+        Ok(core) => core,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut machine = Machine::new(core, disks, plan.save_limit);
+    machine.drain()?;
+    for _ in 0..PATIENCE {
+        match machine.core.opened() {
+            Some(Ok(())) => return Ok(Ok(machine)),
+            Some(Err(why)) => return Ok(Err(why)),
+            None if machine.open() == 0 => return Err("the opening hangs".into()),
+            None => {}
+        }
+        let index = rng.index(machine.open());
+        machine.end(index, true, rng)?;
+    }
+    Err("the opening never ends".into())
 }
 
 /// Hands the production volumes to a core that has opened its pool.
-fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
+///
+/// # Errors
+///
+/// What went wrong.
+pub(super) fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
     for found in machine.core.productions() {
         let disk = machine.disks.get(usize::from(found.dev.0)).ok_or("a volume on no device")?;
         let device = disk.device;
@@ -115,7 +158,7 @@ fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
 /// # Errors
 ///
 /// What went wrong.
-pub fn until<E: Engine, T>(
+pub(super) fn until<E: Engine, T>(
     machine: &mut Machine<E>,
     rng: &mut Rng,
     mut wanted: impl FnMut(Event) -> Option<T>,
@@ -143,12 +186,60 @@ pub fn until<E: Engine, T>(
     Err("a request or command never ends".into())
 }
 
+/// Lets background work go on until there is none.
+///
+/// # Errors
+///
+/// What went wrong.
+pub(super) fn rest<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    now_ns: u64,
+) -> Result<(), Wrong> {
+    let (mut idle, mut now_ns) = (0, now_ns);
+    for _ in 0..PATIENCE {
+        if machine.open() > 0 {
+            idle = 0;
+            let index = rng.index(machine.open());
+            machine.end(index, true, rng)?;
+        } else if idle > 20 {
+            return Ok(());
+        } else {
+            (idle, now_ns) = (idle + 1, now_ns + 500_000_000);
+            machine.core.tick(now_ns);
+            machine.drain()?;
+        }
+    }
+    Err("background work never ends".into())
+}
+
+/// Closes a pool that rests; gives its disks.
+///
+/// # Errors
+///
+/// What went wrong.
+pub(super) fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Disk>, Wrong> {
+    machine.core.close(&[]);
+    machine.drain()?;
+    while machine.core.closed().is_none() {
+        if machine.open() == 0 {
+            return Err("the close hangs".into());
+        }
+        let index = rng.index(machine.open());
+        machine.end(index, true, rng)?;
+    }
+    match machine.core.closed() {
+        Some(Err(fault)) => Err(format!("the close fails with {fault:?}")),
+        _ => Ok(machine.disks),
+    }
+}
+
 /// Gives a command and waits for its reply.
 ///
 /// # Errors
 ///
 /// What went wrong.
-pub fn ask<E: Engine>(
+pub(super) fn ask<E: Engine>(
     machine: &mut Machine<E>,
     rng: &mut Rng,
     bytes: Vec<u8>,
@@ -165,7 +256,7 @@ pub fn ask<E: Engine>(
 /// # Errors
 ///
 /// What went wrong.
-pub fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
+pub(super) fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
     let mut all = list_all(machine, rng)?;
     all.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
     Ok(all)
@@ -176,7 +267,10 @@ pub fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Ro
 /// # Errors
 ///
 /// What went wrong.
-pub fn list_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
+pub(super) fn list_all<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+) -> Result<Vec<Row>, Wrong> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         let reply = ask(machine, rng, command::list(from))?;
@@ -199,7 +293,7 @@ pub fn list_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Ve
 /// # Errors
 ///
 /// What went wrong.
-pub fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep, Wrong> {
+pub(super) fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep, Wrong> {
     let mut sweep = Sweep { rows: list(machine, rng)?, ..Sweep::default() };
     for row in &sweep.rows {
         let shown = read_all(machine, rng, row).map_err(|w| format!("{}: {w}", row.name))?;
@@ -209,11 +303,7 @@ pub fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep
 }
 
 /// Reads a volume from end to end, word by word, several requests at a time.
-fn read_all<E: Engine>(
-    machine: &mut Machine<E>,
-    rng: &mut Rng,
-    row: &Row,
-) -> Result<Shown, Wrong> {
+fn read_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, row: &Row) -> Result<Shown, Wrong> {
     let block = u64::from(machine.disks[0].device.block);
     let blocks = row.size / block;
     let opened = match machine.core.attach(&row.name, false) {
@@ -231,7 +321,8 @@ fn read_all<E: Engine>(
         if at < blocks && flying < 3 {
             let len = each.min(blocks - at);
             let data = vec![Block::ZERO; usize::try_from(len).unwrap_or(0)];
-            let io = Io { handle: opened.handle, op: Op::Read, at, blocks: data, left: 0, failed: None };
+            let io =
+                Io { handle: opened.handle, op: Op::Read, at, blocks: data, left: 0, failed: None };
             machine.request(io, opened.fast.as_ref(), 0)?;
             (at, flying) = (at + len, flying + 1);
             continue;
@@ -279,4 +370,3 @@ fn retry_blocks<E: Engine>(
     machine.core.detach(handle);
     machine.drain()
 }
-

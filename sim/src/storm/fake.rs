@@ -691,7 +691,8 @@ impl Engine for Fake {
         if let Memory::Meta(_) = memory {
             self.found.push(Catalogue::read(done.bytes));
             self.read_catalogues();
-        } else if let Some(dev) = self.flush_after.remove(&id.index).filter(|_| done.result.is_ok()) {
+        } else if let Some(dev) = self.flush_after.remove(&id.index).filter(|_| done.result.is_ok())
+        {
             self.step(Step::Flush { dev }, Memory::Nothing, cookie);
         } else if let Some(cookie) = cookie {
             self.flying -= 1;

@@ -11,6 +11,7 @@
 //! driver; `schedule`, `client`, `command(s)` the story; `cell`, `model`, `oracle`, `slots` the
 //! truth; `crash` the life after.
 
+mod aftermath;
 mod block;
 mod cell;
 mod client;
@@ -35,5 +36,6 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod watch;
 
 pub use run::{main, Options, Summary, Violation};

@@ -13,7 +13,7 @@ use super::model::{Key, Label, Model, Sort};
 
 /// A volume or snapshot as the core lists it.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(super) struct Row {
     /// Its number.
     pub id: u32,
     /// The volume a snapshot is named after.
@@ -37,11 +37,11 @@ impl Row {
 }
 
 /// What blocks showed.
-pub type Shown = Vec<Result<u64, Fault>>;
+pub(super) type Shown = Vec<Result<u64, Fault>>;
 
 /// The whole pool as clients find it.
 #[derive(Clone, Debug, Default)]
-pub struct Sweep {
+pub(super) struct Sweep {
     /// All volumes and snapshots that are not hidden.
     pub rows: Vec<Row>,
     /// By number, what each block of it showed.
@@ -50,17 +50,19 @@ pub struct Sweep {
 
 /// What this seed lets happen.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Leave {
+pub(super) struct Leave {
     /// Disks fail: errors, lost chunks and a fenced pool.
     pub faults: bool,
     /// The save volume may fill, and the oldest snapshots are given up then.
     pub give_up: bool,
     /// The save volume may fill, and production fails then.
     pub fail: bool,
+    /// Metadata has rotted.
+    pub rotten: bool,
 }
 
 /// Which model entity each row is.
-pub type Matching = Vec<(Key, usize)>;
+pub(super) type Matching = Vec<(Key, usize)>;
 
 impl Model {
     /// Matches the core's list with the model.
@@ -68,7 +70,7 @@ impl Model {
     /// # Errors
     ///
     /// The first difference.
-    pub fn matching(&self, rows: &[Row], leave: Leave) -> Result<Matching, Wrong> {
+    pub(super) fn matching(&self, rows: &[Row], leave: Leave) -> Result<Matching, Wrong> {
         let mut pairs = Vec::new();
         let mut left: Vec<usize> = (0..rows.len()).collect();
         let mut chosen_by_core = Vec::new();
@@ -111,7 +113,7 @@ impl Model {
 
     fn may_be_gone(&self, key: Key) -> Result<(), Wrong> {
         let entity = &self.entities[&key];
-        let unused = self.clones(key).iter().all(|k| self.entities[k].optional);
+        let unused = self.dependants(key).iter().all(|k| self.entities[k].optional);
         if entity.optional || (entity.deferred && unused) {
             return Ok(());
         }
@@ -159,7 +161,7 @@ impl Model {
     /// # Errors
     ///
     /// The first difference.
-    pub fn judge(&self, sweep: &Sweep, leave: Leave) -> Result<Matching, Wrong> {
+    pub(super) fn judge(&self, sweep: &Sweep, leave: Leave) -> Result<Matching, Wrong> {
         let pairs = self.matching(&sweep.rows, leave)?;
         let mut moments = self.moments.clone();
         for &(key, row) in &pairs {
@@ -215,11 +217,12 @@ impl Model {
     /// # Errors
     ///
     /// The error, if it is not.
-    pub fn excused(&self, key: Key, fault: Fault, leave: Leave) -> Result<(), Wrong> {
+    pub(super) fn excused(&self, key: Key, fault: Fault, leave: Leave) -> Result<(), Wrong> {
         let given_up = leave.give_up || self.entities.get(&key).is_some_and(|e| e.given_up);
         let fine = match fault {
             Fault::Io | Fault::Lost => leave.faults,
             Fault::Fenced => leave.faults || given_up,
+            Fault::Corrupt => leave.rotten,
             _ => false,
         };
         if fine {
@@ -234,7 +237,12 @@ impl Model {
     /// # Errors
     ///
     /// That it shows what it must not.
-    pub fn observe_snapshot(&mut self, key: Key, block: usize, value: u64) -> Result<(), Wrong> {
+    pub(super) fn observe_snapshot(
+        &mut self,
+        key: Key,
+        block: usize,
+        value: u64,
+    ) -> Result<(), Wrong> {
         let Some(entity) = self.entities.get(&key) else { return Ok(()) };
         let cell = &entity.cells[block];
         if !cell.versions().any(|v| v.value == value) {
@@ -252,22 +260,25 @@ impl Model {
     }
 
     /// Takes over what the core listed: numbers, names that it chose, what is gone or given up.
-    pub fn adopt(&mut self, rows: &[Row], pairs: &Matching) {
+    pub(super) fn adopt(&mut self, rows: &[Row], pairs: &Matching) {
         self.entities.retain(|key, _| pairs.iter().any(|(k, _)| k == key));
         for &(key, row) in pairs {
             let row = &rows[row];
             let Some(entity) = self.entities.get_mut(&key) else { continue };
             entity.id = Some(row.id);
-            entity.given_up |= row.is(rows::FLAG_GIVEN_UP);
-            entity.deferred |= row.is(rows::FLAG_DEFERRED);
+            entity.deferred = row.is(rows::FLAG_DEFERRED);
+            entity.optional = false;
             let own = row.name.split_once('@').map_or(row.name.as_str(), |(_, part)| part);
             entity.label = Label::Exact(own.to_owned());
         }
     }
 
     /// Takes over what blocks showed after a crash: it is what they hold from now on.
-    pub fn settle(&mut self, sweep: &Sweep, pairs: &Matching) {
+    pub(super) fn settle(&mut self, sweep: &Sweep, pairs: &Matching) {
         for &(key, row) in pairs {
+            // Before a crash the flag may be seen although it is not durable yet.
+            let given_up = sweep.rows[row].is(rows::FLAG_GIVEN_UP);
+            self.entities.entry(key).and_modify(|e| e.given_up |= given_up);
             let Some(shown) = sweep.content.get(&sweep.rows[row].id) else { continue };
             for (cell, found) in self.cells(key).iter_mut().zip(shown) {
                 if let Ok(value) = found {
@@ -284,11 +295,7 @@ impl Model {
 
 /// The moment lies after the beginning of the write that is shown, and before the end of each
 /// that would hide it.
-fn narrow(
-    moment: &mut (u64, u64),
-    cell: &super::cell::Cell,
-    value: u64,
-) -> Result<(), Wrong> {
+fn narrow(moment: &mut (u64, u64), cell: &super::cell::Cell, value: u64) -> Result<(), Wrong> {
     let mut shown = cell.versions().filter(|v| v.value == value);
     let (Some(shown), None) = (shown.next(), shown.next()) else { return Ok(()) };
     let hiding = cell.versions().filter(|v| v.hides(&shown)).map(|v| v.end);

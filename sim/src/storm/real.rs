@@ -9,26 +9,34 @@ use rwsnap_core::control::{Name, Refusal};
 use rwsnap_core::fast::{Fast, Route, Token};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::format::create::{create, NewPool, NewProduction};
+use rwsnap_core::format::log;
 use rwsnap_core::format::superblock::{Finder, Options, Superblock};
 use rwsnap_core::mutants::Mutant;
 use rwsnap_core::units::{Dev, Geometry};
 use rwsnap_core::Core;
 
+use super::block::Block;
 use super::disk::Disk;
 use super::engine::{Engine, Found, Opened, Routed};
 use super::plan::Plan;
+use super::rng::Rng;
 use super::schedule::production;
 use crate::platform::Host;
+
+/// The 4 KiB from byte `at` on.
+fn page(save: &Disk, at: u64) -> Vec<u8> {
+    let block = u64::from(save.device.block);
+    let mut page = vec![0; 4096];
+    let parts = page.chunks_mut(usize::try_from(block).unwrap_or(512));
+    (at / block..).zip(parts).for_each(|(at, part)| save.get(at).expand(part));
+    page
+}
 
 /// The superblock that counts.
 fn superblock(save: &Disk) -> Result<Superblock, String> {
     let mut finder = Finder::default();
-    let block = u64::from(save.device.block);
     for at in Finder::places() {
-        let mut page = vec![0; 4096];
-        let parts = page.chunks_mut(usize::try_from(block).unwrap_or(512));
-        (at / block..).zip(parts).for_each(|(at, part)| save.get(at).expand(part));
-        finder.feed(&Host, &page);
+        finder.feed(&Host, &page(save, at));
     }
     finder.finish().copied().map_err(|why| format!("{why:?}"))
 }
@@ -86,6 +94,32 @@ impl Engine for Core<Host> {
         let Ok(superblock) = superblock(save) else { return 0 };
         let Some(geometry) = superblock.geometry() else { return 0 };
         superblock.extents().skip(1).map(|e| geometry.chunks_for(e.bytes())).sum()
+    }
+
+    fn rot(save: &mut Disk, rng: &mut Rng) -> bool {
+        let Ok(superblock) = superblock(save) else { return false };
+        let (log, start) = (superblock.log_blocks.get(), superblock.log_start.get());
+        let pool = superblock.pool_number();
+        let each = u64::from(save.device.block);
+        let heads: Vec<_> = (0..log)
+            .map(|n| start + n * 4096)
+            .filter_map(|at| log::open(&Host, &page(save, at), pool).map(|(head, _)| (at, head)))
+            .collect();
+        // What a later record of the log as it is now says is durable must be there.
+        let now = superblock.log_generation.get();
+        let live = heads.iter().filter(|(_, h)| h.generation == now);
+        let durable = live.map(|(_, h)| h.durable.0).max().unwrap_or(0);
+        let durable = durable.max(superblock.known_end.get());
+        let from = superblock.log_pos.get();
+        let must = heads.iter().filter(|(_, h)| (from..durable).contains(&h.position.0));
+        let must: Vec<u64> = must.map(|(at, _)| *at).collect();
+        if must.is_empty() {
+            return false;
+        }
+        let at = rng.pick(&must) / each + rng.below(4096 / each);
+        let spoiled = Block::Word(save.get(at).value() ^ 1);
+        save.put(at, spoiled);
+        true
     }
 
     fn opened(&self) -> Option<Result<(), String>> {

@@ -69,8 +69,8 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// The checkpoint stands: the frozen delta is the tree's, and the log before it is free. What it
-    /// freed follows when no I/O of before the freeze touches it any more.
+    /// The checkpoint stands: the frozen delta is the tree's, and the log before it is free. What
+    /// it freed follows when no I/O of before the freeze touches it any more.
     pub(super) fn reclaim(&mut self) -> Result<(), Fault> {
         if !self.checkpoint.stands {
             self.checkpoint.stands = true;

@@ -5,11 +5,12 @@
 //! Freeze: all records up to the log's head go into the frozen delta; the catalogue is written out
 //! at once, before anything changes it. Durable: wait until those records are (rule 11). Tree: the
 //! builder streams them into new pages. Slots, Meta: the bit maps, on the other side. Flush, then
-//! two superblocks, then flush again: the checkpoint stands (rule 12). Reclaim: when no I/O on slots
-//! from before the freeze is under way any more, what was freed may be used again (rule 6).
+//! two superblocks, then flush again: the checkpoint stands (rule 12). Reclaim: when no I/O on
+//! slots from before the freeze is under way any more, what was freed may be used again (rule 6).
 //!
-//! `pages.rs` has the phases that write pages, `end.rs` those behind them. Pages are gathered in buffers and written in runs; when the buffers are full, or a phase ends,
-//! they are written out and waited for.
+//! `pages.rs` has the phases that write pages, `end.rs` those behind them. Pages are gathered in
+//! buffers and written in runs; when the buffers are full, or a phase ends, they are written out
+//! and waited for.
 
 mod end;
 mod pages;
@@ -88,8 +89,8 @@ impl<P: Platform> Checkpoint<P> {
             hash: 0,
             builder: Builder::new(p, pool)?,
             root: None,
-            buffers: p.array(n, [0; PAGE]).ok_or(Fault::NoMemory)?,
-            places: p.array(n, 0).ok_or(Fault::NoMemory)?,
+            buffers: p.array(n, &[0; PAGE]).ok_or(Fault::NoMemory)?,
+            places: p.array(n, &0).ok_or(Fault::NoMemory)?,
             filled: 0,
             sent: 0,
             io: 0,
@@ -98,7 +99,7 @@ impl<P: Platform> Checkpoint<P> {
             catalog: (u64::MAX, 0),
             counters: Counters::default(),
             clean: false,
-            page: p.array(PAGE, 0).ok_or(Fault::NoMemory)?,
+            page: p.array(PAGE, &0).ok_or(Fault::NoMemory)?,
             next_page: None,
             turns: 0,
             stands: false,

@@ -91,8 +91,8 @@ impl<P: Platform> Core<P> {
         Ok(self.meta.free() >= need)
     }
 
-    /// The pages of the catalogue as it was are free with this checkpoint. They lie one after another
-    /// or not: the list is in `Checkpoint::old`.
+    /// The pages of the catalogue as it was are free with this checkpoint. They lie one after
+    /// another or not: the list is in `Checkpoint::old`.
     fn free_catalog(&mut self, first: u64, _pages: u64) {
         if first == u64::MAX {
             return;
@@ -166,7 +166,7 @@ impl<P: Platform> Core<P> {
                 return Ok(());
             }
             let c = &mut self.checkpoint;
-            match c.builder.step(&self.platform, &mut self.layers, &mut self.meta) {
+            match c.builder.step(&self.platform, &mut self.layers, &mut *self.meta) {
                 Ok(Progress::More) => {}
                 Ok(Progress::Emit { page }) => {
                     let place = self.superblock.page_byte(page).ok_or(crate::bug!())?;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
+//! Entries and blocks of the log, there and back.
+
 use super::*;
 use crate::control::Name;
 use crate::format::entity::{Entity, Kind};

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+
+//! Crashes and closes: what the pool may be then, what it is, and how the story goes on.
+
+use std::collections::BTreeMap;
+
+use super::client::Asked;
+use super::commands::Given;
+use super::crash;
+use super::disk::Disk;
+use super::engine::Engine;
+use super::fault::Faults;
+use super::machine::{Machine, Wrong};
+use super::model::{Model, Sort};
+use super::oracle::{Leave, Matching, Sweep};
+use super::rng::Rng;
+use super::schedule::{Tally, World};
+use super::slots;
+use super::trace::Trace;
+
+impl<E: Engine> World<E> {
+    /// What the pool may be after a crash now: the model, or with what is under way done.
+    fn outcomes(&self) -> Vec<Model> {
+        let mut all = vec![self.model.clone()];
+        let given = self.given.as_ref().and_then(Given::change);
+        let under_way = given.map(|(change, begin)| (change, begin, self.now));
+        let doubt = self.doubt.iter().map(|(change, begin, end)| (change, *begin, *end));
+        for (change, begin, end) in doubt.chain(under_way) {
+            let more: Vec<Model> = all
+                .iter()
+                .flat_map(|m| [Some(change.apply(m, begin, end)), change.half(m)])
+                .flatten()
+                .collect();
+            all.extend(more);
+        }
+        all
+    }
+
+    /// Compares a pool after a crash with what it may be; gives the model that it is.
+    fn judged(&self, sweep: &Sweep, leave: Leave) -> Result<(Model, Matching), Wrong> {
+        let mut wrong = None;
+        for model in self.outcomes() {
+            match model.judge(sweep, leave) {
+                Ok(pairs) => return Ok((model, pairs)),
+                // The outcome whose names agree tells more.
+                Err(found) if model.matching(&sweep.rows, leave).is_ok() => {
+                    wrong = Some(found);
+                }
+                Err(found) => wrong = wrong.or(Some(found)),
+            }
+        }
+        Err(format!("after a crash: {}", wrong.unwrap_or_default()))
+    }
+
+    /// A crash that did not happen: looks at what it would have left.
+    pub(super) fn image(&mut self) -> Result<(), Wrong> {
+        let mut rng = self.rng.fork();
+        for _ in 0..rng.range(1, 3) {
+            let disks = crash::crashed(&self.machine.disks, &mut rng);
+            if rng.chance(5) {
+                self.rotten(&disks, &mut rng)?;
+            }
+            self.tally.crashes += 1;
+            let again = rng.pick(&[0, 20, 200]);
+            let mut machine: Machine<E> =
+                crash::reopen(&self.plan, disks, &mut rng, again, &mut self.tally.crashes)?;
+            let sweep = crash::sweep(&mut machine, &mut rng)?;
+            let judged = self.judged(&sweep, self.leave());
+            if judged.is_err() && self.trace.is_verbose() {
+                println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
+            }
+            let (mut model, pairs) = judged?;
+            if rng.chance(15) {
+                model.adopt(&sweep.rows, &pairs);
+                model.settle(&sweep, &pairs);
+                self.afterlife(machine, model, rng.fork())?;
+            } else if rng.chance(15) {
+                crash::rest(&mut machine, &mut rng, self.wall_ns)?;
+                let disks = crash::close(machine, &mut rng)?;
+                machine = crash::reopen(&self.plan, disks, &mut rng, 0, &mut 0)?;
+                let checked = slots::check(&mut machine, &mut rng, true);
+                if checked.is_err() && self.trace.is_verbose() {
+                    println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
+                }
+                checked.map_err(|wrong| format!("after a crash: {wrong}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another story goes on from a crash for a while, until it crashes as well.
+    fn afterlife(&mut self, machine: Machine<E>, model: Model, rng: Rng) -> Result<(), Wrong> {
+        let mut plan = self.plan.clone();
+        (plan.images, plan.crashes, plan.closes) = (0, 0, 0);
+        let mut world = Self {
+            plan,
+            rng,
+            model,
+            machine,
+            now: self.now + 1,
+            wall_ns: self.wall_ns,
+            trace: Trace::new(self.trace.is_verbose()),
+            tally: Tally::default(),
+            faults: Faults::default(),
+            sessions: Vec::new(),
+            asked: BTreeMap::new(),
+            given: None,
+            doubt: Vec::new(),
+            versions: self.versions,
+            names: self.names,
+            fenced: false,
+        };
+        world.machine.verbose = self.trace.is_verbose();
+        world.trace.say(|| "-- another story".into());
+        let lived = world.live();
+        self.tally.add(&world.tally);
+        self.trace.note(&[world.trace.hash()]);
+        world.trace.say(|| "-- ends".into());
+        lived.map_err(|wrong| format!("in a story after a crash: {wrong}"))
+    }
+
+    fn live(&mut self) -> Result<(), Wrong> {
+        for _ in 0..self.rng.below(120) {
+            self.turn()?;
+        }
+        self.crash()
+    }
+
+    /// A block of metadata has rotted that must be missed: the pool does not open, or says which
+    /// reads fail; what it shows is right.
+    fn rotten(&mut self, disks: &[Disk], rng: &mut Rng) -> Result<(), Wrong> {
+        let mut disks = disks.to_vec();
+        if !E::rot(&mut disks[0], rng) {
+            return Ok(());
+        }
+        self.tally.rots += 1;
+        let Ok(mut machine) = crash::open::<E>(&self.plan, disks, rng)? else { return Ok(()) };
+        if crash::start(&mut machine).is_err() {
+            return Ok(());
+        }
+        let Ok(sweep) = crash::sweep(&mut machine, rng) else { return Ok(()) };
+        let judged = self.judged(&sweep, Leave { rotten: true, faults: true, ..self.leave() });
+        judged.map(|_| ()).map_err(|wrong| format!("rot goes unnoticed: {wrong}"))
+    }
+
+    /// A crash; the story goes on after it.
+    pub(super) fn crash(&mut self) -> Result<(), Wrong> {
+        self.trace.say(|| format!("{:6} CRASH", self.now));
+        let disks = crash::crashed(&self.machine.disks, &mut self.rng);
+        self.tally.crashes += 1;
+        let again = self.rng.pick(&[0, 20, 200]);
+        let sweep = self.renew(disks, again)?;
+        let judged = self.judged(&sweep, self.leave());
+        if judged.is_err() && self.trace.is_verbose() {
+            println!("{}", slots::show(&mut self.machine, &mut self.rng));
+        }
+        let (model, pairs) = judged?;
+        self.model = model;
+        self.model.adopt(&sweep.rows, &pairs);
+        self.model.settle(&sweep, &pairs);
+        self.forget();
+        Ok(())
+    }
+
+    /// A fresh core on these disks; gives what clients find in it.
+    fn renew(&mut self, disks: Vec<Disk>, again: u64) -> Result<Sweep, Wrong> {
+        let crashes = &mut self.tally.crashes;
+        self.machine = crash::reopen(&self.plan, disks, &mut self.rng, again, crashes)?;
+        self.machine.verbose = self.trace.is_verbose();
+        let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
+        self.tally.compared += sweep.content.values().map(|c| c.len() as u64).sum::<u64>();
+        Ok(sweep)
+    }
+
+    /// What was under way before the pool was opened anew is not any more.
+    fn forget(&mut self) {
+        self.sessions.clear();
+        self.asked.clear();
+        self.given = None;
+        self.doubt.clear();
+        self.fenced = false;
+        self.now += 1;
+    }
+
+    /// Ends steps until nothing is under way.
+    pub(super) fn quiesce(&mut self) -> Result<(), Wrong> {
+        let mut idle = 0;
+        for _ in 0..100_000 {
+            self.now += 1;
+            if self.machine.open() > 0 {
+                self.end_step()?;
+                idle = 0;
+            } else if idle > 30 {
+                return Ok(());
+            } else {
+                idle += 1;
+                self.tick()?;
+            }
+            self.events()?;
+        }
+        Err("the pool never rests".into())
+    }
+
+    /// Nothing may be under way any more, unless the pool waits for room or a disk failed it.
+    pub(super) fn settle_all(&mut self) -> Result<bool, Wrong> {
+        self.quiesce()?;
+        if self.machine.pending() == 0 {
+            return Ok(true);
+        }
+        if self.plan.faults.any() || self.plan.when_full != 3 {
+            return Ok(false);
+        }
+        Err(format!("a request or command hangs\n{}", self.machine.core.dump()))
+    }
+
+    /// A clean close, and the pool opened again.
+    pub(super) fn close(&mut self) -> Result<(), Wrong> {
+        if !self.settle_all()? || self.fenced {
+            return self.crash();
+        }
+        self.trace.say(|| format!("{:6} close", self.now));
+        for session in std::mem::take(&mut self.sessions) {
+            self.machine.core.detach(session.opened.handle);
+        }
+        let fingerprints: Vec<_> = (1u16..)
+            .zip(&self.machine.disks[1..])
+            .map(|(dev, disk)| (rwsnap_core::units::Dev(dev), disk.fingerprint()))
+            .collect();
+        self.machine.core.close(&fingerprints);
+        self.machine.drain()?;
+        while self.machine.core.closed().is_none() {
+            if self.machine.open() == 0 {
+                return Err(format!("the close hangs\n{}", self.machine.core.dump()));
+            }
+            self.end_step()?;
+        }
+        if let Some(Err(fault)) = self.machine.core.closed() {
+            if !self.plan.faults.any() {
+                return Err(format!("the close fails with {fault:?}"));
+            }
+            return self.crash();
+        }
+        let disks = std::mem::take(&mut self.machine.disks);
+        let sweep = self.renew(disks, 0)?;
+        self.forget();
+        // What clients wrote may still be in the caches of the disks: it must be there now, and
+        // may be lost in a crash to come.
+        self.check_live(&sweep)
+    }
+
+    /// The end of the story: all at rest, compared, crashed and compared, closed and compared.
+    pub(super) fn finish(&mut self) -> Result<(), Wrong> {
+        self.tally.faults = self.faults.struck;
+        self.faults.heal();
+        if self.settle_all()? && !self.fenced {
+            let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
+            self.check_live(&sweep)?;
+        }
+        self.crash()?;
+        if !self.settle_all()? {
+            return Ok(());
+        }
+        slots::check(&mut self.machine, &mut self.rng, false)?;
+        self.close()?;
+        self.quiesce()?;
+        slots::check(&mut self.machine, &mut self.rng, true)
+    }
+
+    /// Compares all that clients find now with what they must find.
+    fn check_live(&mut self, sweep: &Sweep) -> Result<(), Wrong> {
+        let pairs = self.model.matching(&sweep.rows, self.leave())?;
+        self.model.adopt(&sweep.rows, &pairs);
+        for (key, row) in pairs {
+            let row = &sweep.rows[row];
+            let snapshot = matches!(self.model.entities[&key].sort, Sort::Snapshot(_));
+            let (begin, cut, handle) = (self.now, false, rwsnap_core::api::Handle(u32::MAX));
+            let asked = Asked { key, begin, snapshot, cut, handle };
+            for (block, found) in sweep.content[&row.id].iter().enumerate() {
+                let wrong = match found {
+                    Ok(value) => self.compare_block(&asked, block, *value),
+                    Err(fault) => self.model.excused(key, *fault, self.leave()),
+                };
+                wrong.map_err(|w| format!("at rest: {} block {block}: {w}", row.name))?;
+            }
+        }
+        Ok(())
+    }
+}
