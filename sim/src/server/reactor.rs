@@ -200,13 +200,26 @@ impl Reactor {
                 self.await_tick();
             }
             Token::Signal => {
-                tracing::info!("ending: no more requests, those under way are finished");
-                self.shared.stop();
+                self.signalled();
                 self.await_signal();
             }
             Token::Step(step) => self.step_ended(step, completion.count()),
             Token::Ignore => {}
         }
+    }
+
+    fn signalled(&mut self) {
+        let mut number = [0; 4];
+        self.arena.read(self.fixtures.signal, &mut number);
+        if i32::from_ne_bytes(number) == libc::SIGUSR1 {
+            let core = self.pool().map(|pool| pool.core().describe()).unwrap_or_default();
+            let (refused, commands, later) = self.desk.waiting();
+            let (parts, runs) = (self.parts.len(), self.runs.len());
+            tracing::warn!(parts, runs, refused, commands, later, "under way\n{core}");
+            return;
+        }
+        tracing::info!("ending: no more requests, those under way are finished");
+        self.shared.stop();
     }
 
     /// Looks at each connection that something happened to, and visits the core, until nothing
@@ -315,9 +328,6 @@ impl Reactor {
             }
         }
         self.listen();
-        let (refused, commands, later) = self.desk.waiting();
-        let (parts, runs) = (self.parts.len(), self.runs.len());
-        tracing::trace!(parts, runs, refused, commands, later, "under way");
         self.desk.tick = self.id == 0;
     }
 

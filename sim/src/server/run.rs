@@ -192,11 +192,12 @@ fn start_others(
     (1..layout.reactors).map(start).collect()
 }
 
-/// SIGTERM and SIGINT come as bytes from a descriptor, not as interruptions.
+/// SIGTERM and SIGINT end the server, SIGUSR1 makes it tell what is under way. They come as bytes from a descriptor, not as interruptions.
 fn block_signals() -> io::Result<OwnedFd> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);
+    set.add(Signal::SIGUSR1);
     set.thread_block()?;
     let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)?;
     fd.as_fd().try_clone_to_owned()

@@ -149,6 +149,10 @@ impl Engine for Core<Host> {
         Self::handle_lost(self, handle)
     }
 
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn names(&self, visit: &mut dyn FnMut(&str)) {
         Self::names(self, &mut |name| visit(name.text()));
     }

@@ -109,6 +109,10 @@ pub trait Engine {
     fn handle_lost(&self, _handle: Handle) -> bool {
         false
     }
+    /// What is under way, for a person who looks for what hangs.
+    fn describe(&self) -> String {
+        String::new()
+    }
     /// Calls `visit` with the names of all volumes and snapshots that can be served.
     fn names(&self, _visit: &mut dyn FnMut(&str)) {}
 }
