@@ -32,13 +32,19 @@ pub trait Atom: Send + Sync {
 pub trait Platform: Sized {
     /// A fixed-length array.
     type Array<T>: DerefMut<Target = [T]>;
+    /// One value in memory of its own.
+    type Box<T>: DerefMut<Target = T>;
     /// A shared, counted reference.
     type Ref<T>: Deref<Target = T> + Clone;
     /// A 64-bit atomic.
     type Atom: Atom;
 
     /// An array of `len` times `fill`, or `None` if memory is not to be had.
-    fn array<T: Clone>(&self, len: usize, fill: T) -> Option<Self::Array<T>>;
+    fn array<T: Clone>(&self, len: usize, fill: &T) -> Option<Self::Array<T>>;
+
+    /// What `make` gives, in memory of its own: for what is too large to be moved about. It is
+    /// made where it will stay, as far as the compiler can see to it.
+    fn boxed<T>(&self, make: impl FnOnce() -> T) -> Option<Self::Box<T>>;
 
     /// An array of `len` atomics that hold zero.
     fn atoms(&self, len: usize) -> Option<Self::Array<Self::Atom>>;

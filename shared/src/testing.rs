@@ -44,11 +44,16 @@ impl platform::Atom for TestAtom {
 
 impl platform::Platform for TestPlatform {
     type Array<T> = Vec<T>;
+    type Box<T> = Box<T>;
     type Ref<T> = Arc<T>;
     type Atom = TestAtom;
 
-    fn array<T: Clone>(&self, len: usize, fill: T) -> Option<Vec<T>> {
-        Some(vec![fill; len])
+    fn array<T: Clone>(&self, len: usize, fill: &T) -> Option<Vec<T>> {
+        Some(vec![fill.clone(); len])
+    }
+
+    fn boxed<T>(&self, make: impl FnOnce() -> T) -> Option<Box<T>> {
+        Some(Box::new(make()))
     }
 
     fn atoms(&self, len: usize) -> Option<Vec<TestAtom>> {

@@ -177,7 +177,8 @@ impl Geometry {
     /// Log2 of the bytes in a chunk.
     #[must_use]
     pub const fn shift(self) -> u32 {
-        self.shift
+        // The mask changes nothing: it shows the compiler that to shift by it cannot overflow.
+        self.shift & 31
     }
 
     /// Bytes in a chunk.

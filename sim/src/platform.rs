@@ -44,14 +44,19 @@ pub struct Host;
 
 impl platform::Platform for Host {
     type Array<T> = Vec<T>;
+    type Box<T> = Box<T>;
     type Ref<T> = Arc<T>;
     type Atom = Atom;
 
-    fn array<T: Clone>(&self, len: usize, fill: T) -> Option<Vec<T>> {
+    fn array<T: Clone>(&self, len: usize, fill: &T) -> Option<Vec<T>> {
         let mut array = Vec::new();
         array.try_reserve_exact(len).ok()?;
-        array.resize(len, fill);
+        array.resize(len, fill.clone());
         Some(array)
+    }
+
+    fn boxed<T>(&self, make: impl FnOnce() -> T) -> Option<Box<T>> {
+        Some(Box::new(make()))
     }
 
     fn atoms(&self, len: usize) -> Option<Vec<Atom>> {

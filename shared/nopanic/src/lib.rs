@@ -5,7 +5,7 @@
 //!
 //! Nothing here is ever run. Generic code exists only where it is used, so each public function of
 //! the core that has a type parameter must be named here; the others are compiled with the core
-//! itself.
+//! itself. Never inlined: the compiler leaves out a small function that it may inline elsewhere.
 #![no_std]
 
 mod platform;
@@ -15,10 +15,12 @@ use core::hint::black_box;
 use rwsnap_core::catalog::Catalog;
 use rwsnap_core::fast::Fast;
 use rwsnap_core::fault::Fault;
+use rwsnap_core::format::create::create;
 use rwsnap_core::format::superblock::Superblock;
 use rwsnap_core::map::{build, Builder, Cache, Delta, Layers, Miss, PageAlloc, Progress};
 use rwsnap_core::platform::Platform;
 use rwsnap_core::units::PageNo;
+use rwsnap_core::Core;
 
 pub use platform::Opaque;
 
@@ -43,6 +45,7 @@ impl PageAlloc for Pages {
 }
 
 /// The platform's own.
+#[inline(never)]
 pub fn keep_platform() {
     keep!(
         <Opaque as Platform>::array::<u64>,
@@ -53,11 +56,51 @@ pub fn keep_platform() {
 }
 
 /// The hot path.
+#[inline(never)]
 pub fn keep_fast() {
     keep!(Fast::<Opaque>::route, Fast::<Opaque>::leave, Fast::<Opaque>::passed);
 }
 
+/// The engine: everything that a driver calls.
+#[inline(never)]
+pub fn keep_engine() {
+    keep!(
+        Core::<Opaque>::open,
+        Core::<Opaque>::opened,
+        Core::<Opaque>::plant,
+        Core::<Opaque>::productions,
+        Core::<Opaque>::online,
+        Core::<Opaque>::start,
+        Core::<Opaque>::geometry,
+        Core::<Opaque>::block,
+        Core::<Opaque>::attach,
+        Core::<Opaque>::detach,
+        Core::<Opaque>::handle_lost,
+        Core::<Opaque>::submit,
+        Core::<Opaque>::command,
+        Core::<Opaque>::reply,
+        Core::<Opaque>::poll,
+        Core::<Opaque>::segs,
+        Core::<Opaque>::complete,
+        Core::<Opaque>::kick,
+        Core::<Opaque>::tick,
+        Core::<Opaque>::close,
+        Core::<Opaque>::closed,
+        Core::<Opaque>::set_fingerprint,
+    );
+}
+
+/// The making of pools; what is written goes nowhere.
+#[inline(never)]
+pub fn keep_create(
+    pool: &rwsnap_core::format::create::NewPool<'_>,
+    write: &mut dyn FnMut(u64, &[u8]),
+) {
+    let _ = black_box(create(&Opaque, pool, write));
+}
+
 /// The block map.
+#[inline(never)]
 pub fn keep_map() {
     keep!(
         Delta::<Opaque>::new,
@@ -90,6 +133,7 @@ pub fn keep_map() {
 }
 
 /// The checkpoint's tree, with an allocator.
+#[inline(never)]
 pub fn keep_builder(
     builder: &mut Builder<Opaque>,
     layers: &mut Layers<Opaque>,
@@ -98,6 +142,7 @@ pub fn keep_builder(
 }
 
 /// The catalogue.
+#[inline(never)]
 pub fn keep_catalog(catalog: &mut Catalog<Opaque>) -> Result<(), Fault> {
     keep!(
         Catalog::<Opaque>::new,

@@ -7,8 +7,8 @@
 //!
 //! # Invariants
 //!
-//! A [`Slice`] holds `len` initialised values at `at`, and alone reaches them. A [`Shared`] points
-//! to a value that is never freed.
+//! A [`Slice`] holds `len` initialised values at `at`, and alone reaches them. An [`Owned`] points
+//! to a value that is never freed, and alone reaches it; a [`Shared`] to one that many reach.
 
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
@@ -46,6 +46,25 @@ impl<T> DerefMut for Slice<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: by the type's invariant there are `len` values at `at`, reached by `self` alone.
         unsafe { core::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
+    }
+}
+
+/// One value that is never freed.
+#[derive(Debug)]
+pub struct Owned<T>(NonNull<T>);
+
+impl<T> Deref for Owned<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: by the type's invariant the value is there for ever.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> DerefMut for Owned<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: by the type's invariant the value is there for ever, reached by `self` alone.
+        unsafe { self.0.as_mut() }
     }
 }
 
@@ -118,11 +137,20 @@ fn filled<T>(len: usize, mut make: impl FnMut() -> T) -> Option<Slice<T>> {
 
 impl Platform for Opaque {
     type Array<T> = Slice<T>;
+    type Box<T> = Owned<T>;
     type Ref<T> = Shared<T>;
     type Atom = Word;
 
-    fn array<T: Clone>(&self, len: usize, fill: T) -> Option<Slice<T>> {
+    fn array<T: Clone>(&self, len: usize, fill: &T) -> Option<Slice<T>> {
         filled(len, || fill.clone())
+    }
+
+    fn boxed<T>(&self, make: impl FnOnce() -> T) -> Option<Owned<T>> {
+        let at = take::<T>(1)?;
+        // SAFETY: there is room for one value.
+        unsafe { at.write(make()) };
+        // INVARIANT: it was written; nobody else has the pointer.
+        Some(Owned(at))
     }
 
     fn atoms(&self, len: usize) -> Option<Slice<Word>> {

@@ -102,11 +102,11 @@ impl<P: Platform> Catalog<P> {
     pub fn new(platform: &P, capacity: usize) -> Option<Self> {
         let sorted = || Sorted::new(platform, capacity);
         let mut made = Self {
-            table: platform.array(capacity, Entity::default())?,
-            free: platform.array(capacity, 0)?,
+            table: platform.array(capacity, &Entity::ZERO)?,
+            free: platform.array(capacity, &0)?,
             free_len: 0,
             indices: [sorted()?, sorted()?, sorted()?, sorted()?, sorted()?, sorted()?],
-            frozen: platform.array(capacity, Entity::default())?,
+            frozen: platform.array(capacity, &Entity::ZERO)?,
             frozen_len: 0,
             changed: false,
         };
@@ -209,7 +209,7 @@ impl<P: Platform> Catalog<P> {
     pub fn remove(&mut self, id: EntityId) -> Result<bool, Fault> {
         let Some(place) = self.place(id) else { return Ok(false) };
         self.unlink(place)?;
-        *self.at_mut(place).ok_or(bug!())? = Entity::default();
+        *self.at_mut(place).ok_or(bug!())? = Entity::ZERO;
         *self.free.get_mut(self.free_len).ok_or(bug!())? = place;
         self.free_len = self.free_len.saturating_add(1);
         self.changed = true;

@@ -29,7 +29,7 @@ pub(super) struct Sorted<P: Platform> {
 impl<P: Platform> Sorted<P> {
     /// Room for `capacity` links.
     pub(super) fn new(platform: &P, capacity: usize) -> Option<Self> {
-        Some(Self { links: platform.array(capacity, Link::default())?, len: 0 })
+        Some(Self { links: platform.array(capacity, &Link::default())?, len: 0 })
     }
 
     /// The links, in order.

@@ -20,9 +20,14 @@ macro_rules! row {
 
         const _: () = assert!(size_of::<$name>() == $bytes);
 
+        impl $name {
+            /// All zero.
+            pub const ZERO: Self = zerocopy::transmute!([0u8; $bytes]);
+        }
+
         impl Default for $name {
             fn default() -> Self {
-                zerocopy::FromZeros::new_zeroed()
+                Self::ZERO
             }
         }
     };

@@ -45,9 +45,9 @@ impl<P: Platform> Claims<P> {
     pub(crate) fn new(p: &P, len: u32) -> Result<Self, Fault> {
         let buckets = usize::try_from(BUCKETS).unwrap_or(0);
         Ok(Self {
-            claims: Slab::new(p, len, FREE)?,
-            heads: p.array(buckets, NONE).ok_or(Fault::NoMemory)?,
-            waiters: p.array(buckets, Queue::default()).ok_or(Fault::NoMemory)?,
+            claims: Slab::new(p, len, &FREE)?,
+            heads: p.array(buckets, &NONE).ok_or(Fault::NoMemory)?,
+            waiters: p.array(buckets, &Queue::default()).ok_or(Fault::NoMemory)?,
         })
     }
 

@@ -4,7 +4,7 @@
 
 use crate::api::{Op, Request, Step, Submit};
 use crate::engine::slab::NONE;
-use crate::engine::task::{Job, Stage, Task, What};
+use crate::engine::task::{Job, Stage, What};
 use crate::engine::view::changes;
 use crate::engine::Core;
 use crate::fault::Fault;
@@ -32,17 +32,17 @@ impl<P: Platform> Core<P> {
         let word = self.geometry.word_of(request.at);
         let at = self.geometry.in_word(request.at);
         let mask = self.geometry.mask_of(at, request.len);
-        *self.tasks.at_mut(t) = Task {
-            job: if request.op == Op::Flush { Job::Flush } else { Job::Client },
-            cookie: request.cookie,
-            view: request.volume.0,
-            op: request.op,
-            word,
-            at,
-            len: request.len,
-            mask,
-            ..Task::free()
-        };
+        let task = self.tasks.at_mut(t);
+        task.renew(
+            if request.op == Op::Flush { Job::Flush } else { Job::Client },
+            request.volume.0,
+        );
+        task.cookie = request.cookie;
+        task.op = request.op;
+        task.word = word;
+        task.at = at;
+        task.len = request.len;
+        task.mask = mask;
         self.count_served(t);
         self.ready(t);
         Submit::Queued
@@ -85,6 +85,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Runs a client's request from its stage.
+    #[inline(never)]
     pub(crate) fn run_client(&mut self, t: u32) {
         if self.tasks.at(t).op == Op::Read {
             return self.run_read(t);
@@ -209,7 +210,7 @@ impl<P: Platform> Core<P> {
     /// As `finish_task`, with this fault unless there was one before.
     pub(crate) fn fail_task(&mut self, t: u32, fault: Fault) {
         self.tasks.at_mut(t).fail(fault);
-        if matches!(self.tasks.at(t).job, Job::Client | Job::Flush | Job::Ahead) {
+        if matches!(self.tasks.at(t).job, Job::Client | Job::Flush) {
             self.finish_task(t);
         } else {
             self.ready(t);

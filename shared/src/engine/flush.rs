@@ -42,6 +42,7 @@ pub(crate) struct Flush {
 
 impl<P: Platform> Core<P> {
     /// Runs a client's flush.
+    #[inline(never)]
     pub(crate) fn run_flush(&mut self, t: u32) {
         if self.tasks.at(t).io != 0 {
             return;
@@ -87,7 +88,8 @@ impl<P: Platform> Core<P> {
             return self.log_pending();
         }
         let idle = self.flush.round == Round::Idle;
-        if !idle || !(self.flush.wanted || !self.flush.next.is_empty()) || self.steps.room() == 0 {
+        let wanted = self.flush.wanted || !self.flush.next.is_empty();
+        if !idle || !wanted || self.steps.room() == 0 {
             return;
         }
         self.flush.wanted = false;

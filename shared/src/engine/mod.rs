@@ -97,16 +97,16 @@ pub struct Core<P: Platform> {
     pub(crate) geometry: Geometry,
     pub(crate) block: u32,
     pub(crate) save: Device,
-    pub(crate) superblock: Superblock,
+    pub(crate) superblock: P::Box<Superblock>,
     pub(crate) limits: Limits,
     pub(crate) mutant: Option<Mutant>,
 
-    pub(crate) catalog: Catalog<P>,
-    pub(crate) layers: Layers<P>,
-    pub(crate) group: Group,
-    pub(crate) slots: Slots<P>,
-    pub(crate) meta: Meta<P>,
-    pub(crate) log: Writer<P>,
+    pub(crate) catalog: P::Box<Catalog<P>>,
+    pub(crate) layers: P::Box<Layers<P>>,
+    pub(crate) group: P::Box<Group>,
+    pub(crate) slots: P::Box<Slots<P>>,
+    pub(crate) meta: P::Box<Meta<P>>,
+    pub(crate) log: P::Box<Writer<P>>,
 
     pub(crate) tasks: Slab<P, Task>,
     pub(crate) tasks_reserved: u32,
@@ -127,10 +127,10 @@ pub struct Core<P: Platform> {
 
     pub(crate) commit: Commit,
     pub(crate) flush: Flush,
-    pub(crate) checkpoint: checkpoint::Checkpoint<P>,
-    pub(crate) opening: open::Opening<P>,
+    pub(crate) checkpoint: P::Box<checkpoint::Checkpoint<P>>,
+    pub(crate) opening: P::Box<open::Opening<P>>,
     pub(crate) space: space::Space<P>,
-    pub(crate) lifecycle: crate::lifecycle::Lifecycle<P>,
+    pub(crate) lifecycle: P::Box<crate::lifecycle::Lifecycle<P>>,
 
     pub(crate) counters: Counters,
     /// Tasks with I/O on slots under way, in each phase (I-12).
@@ -208,7 +208,7 @@ impl<P: Platform> Core<P> {
     fn run_task(&mut self, t: u32) {
         match self.tasks.at(t).job {
             Job::Free => {}
-            Job::Client | Job::Ahead => self.run_client(t),
+            Job::Client => self.run_client(t),
             Job::Flush => self.run_flush(t),
             Job::Command => self.run_command(t),
             Job::Sweep => self.run_sweep(t),

@@ -7,7 +7,7 @@
 
 use crate::api::Step;
 use crate::engine::slab::Queue;
-use crate::engine::step::{Owner, Piece, SEGS};
+use crate::engine::step::{Owner, Piece};
 use crate::engine::walk::Stop;
 use crate::engine::Core;
 use crate::fault::Fault;

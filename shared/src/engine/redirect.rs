@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::format::record::{Kind, Record};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::units::{bit, runs, Dev, Epoch, Slot};
+use crate::units::{bit, runs, Dev, Slot};
 
 impl<P: Platform> Core<P> {
     /// Begins a write of a volume whose new data is redirected.
@@ -275,7 +275,7 @@ impl<P: Platform> Core<P> {
         let end = task.at.saturating_add(task.len);
         let (run_lo, run_hi) = (first << shift, first.saturating_add(n) << shift);
         let last = first.saturating_add(n).saturating_sub(1);
-        let new = |b: u32| task.fresh_need >> b & 1 == 1;
+        let new = |b: u32| task.fresh_need & bit(b) != 0;
         let lo = if new(first) { run_lo } else { run_lo.max(task.at) };
         let whole = new(last) && !self.mutant(Mutant::StaleSlot);
         let hi = if whole { run_hi } else { run_hi.min(end) };

@@ -19,7 +19,7 @@ fn place(at: u32) -> usize {
 pub(crate) struct Slab<P: Platform, T> {
     items: P::Array<T>,
     links: P::Array<u32>,
-    sink: T,
+    sink: P::Box<T>,
     free: u32,
     used: u32,
     len: u32,
@@ -27,16 +27,16 @@ pub(crate) struct Slab<P: Platform, T> {
 }
 
 impl<P: Platform, T: Clone> Slab<P, T> {
-    pub(crate) fn new(p: &P, len: u32, fill: T) -> Result<Self, Fault> {
-        let mut links = p.array(place(len), NONE).ok_or(Fault::NoMemory)?;
+    pub(crate) fn new(p: &P, len: u32, fill: &T) -> Result<Self, Fault> {
+        let mut links = p.array(place(len), &NONE).ok_or(Fault::NoMemory)?;
         for (at, link) in links.iter_mut().enumerate() {
             let next = u32::try_from(at).unwrap_or(NONE).saturating_add(1);
             *link = if next < len { next } else { NONE };
         }
         Ok(Self {
-            items: p.array(place(len), fill.clone()).ok_or(Fault::NoMemory)?,
+            items: p.array(place(len), fill).ok_or(Fault::NoMemory)?,
             links,
-            sink: fill,
+            sink: p.boxed(|| fill.clone()).ok_or(Fault::NoMemory)?,
             free: if len == 0 { NONE } else { 0 },
             used: 0,
             len,

@@ -64,7 +64,7 @@ const CATALOG_PAGES: usize = 16_384;
 
 impl<P: Platform> PageList<P> {
     fn new(p: &P) -> Result<Self, Fault> {
-        let pages = p.array(CATALOG_PAGES, PageNo(0)).ok_or(Fault::NoMemory)?;
+        let pages = p.array(CATALOG_PAGES, &PageNo(0)).ok_or(Fault::NoMemory)?;
         Ok(Self { pages, len: 0 })
     }
 

@@ -95,8 +95,8 @@ impl<P: Platform> Steps<P> {
         let len = open.saturating_add(others).saturating_add(8);
         let none = (StepId { index: NONE, generation: 0 }, Step::Wake);
         Ok(Self {
-            table: Slab::new(p, open, FREE)?,
-            out: p.array(usize::try_from(len).unwrap_or(0), none).ok_or(Fault::NoMemory)?,
+            table: Slab::new(p, open, &FREE)?,
+            out: p.array(usize::try_from(len).unwrap_or(0), &none).ok_or(Fault::NoMemory)?,
             head: 0,
             count: 0,
         })

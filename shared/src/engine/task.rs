@@ -82,8 +82,6 @@ pub(crate) enum Job {
     Client,
     /// A client's flush.
     Flush,
-    /// Copies chunks of production ahead of need (copy span, sequential writes).
-    Ahead,
     /// A command: `Task::aux` is its number in the table of commands.
     Command,
     /// Sweeps maps.
@@ -181,43 +179,49 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) const fn free() -> Self {
-        Self {
-            job: Job::Free,
-            stage: Stage::Begin,
-            queued: false,
-            cookie: 0,
-            view: NONE,
-            op: Op::Flush,
-            word: Word(0),
-            at: 0,
-            len: 0,
-            mask: 0,
-            need: 0,
-            lost: 0,
-            fresh_need: 0,
-            part: 0,
-            zero: 0,
-            base: [(0, NONE); 2],
-            epoch: Epoch(0),
-            io: 0,
-            fault: None,
-            walk: Walk { begun: false, level: 0, from: Epoch(0), missing: 0, found: 0, version: 0 },
-            places: [UNSET; 64],
-            page: crate::units::PageNo(u64::MAX),
-            walker: false,
-            lock: NONE,
-            lock_new: NONE,
-            in_place: 0,
-            share: NONE,
-            units: NONE,
-            unit_count: 0,
-            pos: LogPos(0),
-            slot_phase: None,
-            reserved: 0,
-            counted: false,
-            aux: 0,
-        }
+    /// None; over 1 KiB, so that it is copied to its place in the table, not built on the stack.
+    pub(crate) const FREE: Self = Self {
+        job: Job::Free,
+        stage: Stage::Begin,
+        queued: false,
+        cookie: 0,
+        view: NONE,
+        op: Op::Flush,
+        word: Word(0),
+        at: 0,
+        len: 0,
+        mask: 0,
+        need: 0,
+        lost: 0,
+        fresh_need: 0,
+        part: 0,
+        zero: 0,
+        base: [(0, NONE); 2],
+        epoch: Epoch(0),
+        io: 0,
+        fault: None,
+        walk: Walk { begun: false, level: 0, from: Epoch(0), missing: 0, found: 0, version: 0 },
+        places: [UNSET; 64],
+        page: crate::units::PageNo(u64::MAX),
+        walker: false,
+        lock: NONE,
+        lock_new: NONE,
+        in_place: 0,
+        share: NONE,
+        units: NONE,
+        unit_count: 0,
+        pos: LogPos(0),
+        slot_phase: None,
+        reserved: 0,
+        counted: false,
+        aux: 0,
+    };
+
+    /// Makes it a task of this kind, on this view; all else is as in `FREE`.
+    pub(crate) fn renew(&mut self, job: Job, view: u32) {
+        *self = Self::FREE;
+        self.job = job;
+        self.view = view;
     }
 
     /// The place of the chunk at `bit`.

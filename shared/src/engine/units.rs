@@ -13,7 +13,7 @@ pub(crate) struct CopyUnits<P: Platform> {
 
 impl<P: Platform> CopyUnits<P> {
     pub(crate) fn new(p: &P, len: u32) -> Result<Self, Fault> {
-        Ok(Self { units: Slab::new(p, len, 0)? })
+        Ok(Self { units: Slab::new(p, len, &0)? })
     }
 
     pub(crate) fn left(&self) -> u32 {

@@ -63,20 +63,18 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) const fn free() -> Self {
-        Self {
-            open: false,
-            id: EntityId(0),
-            write: false,
-            lost: false,
-            vol: crate::engine::slab::NONE,
-            size: 0,
-            levels: [NO_LEVEL; LEVELS],
-            depth: 0,
-            end: Dev::SAVE,
-            end_map: MapId(0),
-        }
-    }
+    pub(crate) const FREE: Self = Self {
+        open: false,
+        id: EntityId(0),
+        write: false,
+        lost: false,
+        vol: crate::engine::slab::NONE,
+        size: 0,
+        levels: [NO_LEVEL; LEVELS],
+        depth: 0,
+        end: Dev::SAVE,
+        end_map: MapId(0),
+    };
 
     pub(crate) fn level(&self, at: u8) -> Option<Level> {
         if at >= self.depth {
@@ -130,8 +128,6 @@ pub(crate) struct Volume<P: Platform> {
     pub(crate) quota: u64,
     pub(crate) reads_served: u64,
     pub(crate) writes_served: u64,
-    /// End of the last slow write, to notice sequential ones.
-    pub(crate) last_end: u64,
 }
 
 impl<P: Platform> Clone for Volume<P> {
@@ -163,7 +159,6 @@ impl<P: Platform> Volume<P> {
             quota: 0,
             reads_served: 0,
             writes_served: 0,
-            last_end: 0,
         }
     }
 }

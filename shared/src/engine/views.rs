@@ -46,7 +46,7 @@ impl<P: Platform> Core<P> {
             return Err(Refusal::Fenced);
         }
         let at = self.views.take().ok_or(Refusal::NoMemory)?;
-        *self.views.at_mut(at) = View { open: true, id, write, vol, size, ..View::free() };
+        *self.views.at_mut(at) = View { open: true, id, write, vol, size, ..View::FREE };
         if !self.fill_view(at) {
             self.views.at_mut(at).open = false;
             self.views.give(at);

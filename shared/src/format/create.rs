@@ -12,8 +12,7 @@ use crate::format::page::Owner;
 use crate::format::superblock::{LayoutError, Options, Superblock, COPIES};
 use crate::platform::Platform;
 use crate::slots::{Meta, Slots};
-use crate::units::{EntityId, PageNo, PAGE};
-use zerocopy::FromZeros;
+use crate::units::{PageNo, PAGE};
 
 /// A production volume of a new pool.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +75,7 @@ pub fn create<P: Platform>(
     pool: &NewPool<'_>,
     write: &mut dyn FnMut(u64, &[u8]),
 ) -> Result<(), CreateError> {
-    let mut s = Superblock::new_zeroed();
+    let mut s = platform.boxed(|| Superblock::ZERO).ok_or(Fault::NoMemory)?;
     s.magic = crate::format::superblock::MAGIC;
     s.pool = pool.uuid;
     s.label = pool.label;
@@ -86,11 +85,11 @@ pub fn create<P: Platform>(
     s.written_ns = pool.time_ns.into();
     s.generation = 1.into();
     s.clean = 1.into();
-    let owner = Owner { pool: s.pool_number(), generation: 1 };
+    let owner = Owner { pool: s.pool_number(), generation: s.generation.get() };
     let catalog = entities(platform, pool, &mut s)?;
-    let mut page = platform.array(PAGE, 0).ok_or(Fault::NoMemory)?;
+    let mut page = platform.array(PAGE, &0).ok_or(Fault::NoMemory)?;
     let mut meta = Meta::new(platform, s.extents().map(|e| e.pages)).ok_or(Fault::NoMemory)?;
-    write_catalog(platform, &owner, &catalog, &mut meta, &mut s, &mut page, write)?;
+    write_catalog(platform, &catalog, &mut meta, &mut s, &mut page, write)?;
     for n in 0..meta.map_pages() {
         let (extent, index) = meta.map_place(n).ok_or(crate::bug!())?;
         let at = s.extents().nth(extent).map(|e| e.map_byte(0, index)).ok_or(crate::bug!())?;
@@ -117,6 +116,7 @@ pub fn create<P: Platform>(
 }
 
 /// The catalogue of a new pool.
+#[inline(never)]
 fn entities<P: Platform>(
     platform: &P,
     pool: &NewPool<'_>,
@@ -125,7 +125,9 @@ fn entities<P: Platform>(
     let room = pool.productions.len().saturating_add(2);
     let mut catalog = Catalog::new(platform, room).ok_or(Fault::NoMemory)?;
     let mut id = 1u32;
-    let mut entity = Entity::new(Kind::Pool, EntityId(id));
+    let mut entity = platform.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?;
+    entity.id = id.into();
+    entity.kind = Kind::Pool as u8;
     entity.created_ns = pool.time_ns.into();
     catalog.put(&entity)?;
     for (at, production) in pool.productions.iter().enumerate() {
@@ -134,7 +136,9 @@ fn entities<P: Platform>(
             return Err(CreateError::Name(at));
         }
         id = id.saturating_add(1);
-        let mut entity = Entity::new(Kind::Production, EntityId(id));
+        *entity = Entity::ZERO;
+        entity.id = id.into();
+        entity.kind = Kind::Production as u8;
         entity.name = production.name;
         entity.size = production.size.into();
         entity.map = id.saturating_sub(1).into();
@@ -155,24 +159,26 @@ fn entities<P: Platform>(
     Ok(catalog)
 }
 
+#[inline(never)]
 fn write_catalog<P: Platform>(
     platform: &P,
-    owner: &Owner,
     catalog: &Catalog<P>,
     meta: &mut Meta<P>,
     s: &mut Superblock,
     page: &mut [u8],
     write: &mut dyn FnMut(u64, &[u8]),
 ) -> Result<(), CreateError> {
+    let owner = Owner { pool: s.pool_number(), generation: s.generation.get() };
     let mut take = || meta.alloc().ok_or(CreateError::TooMany);
     let mut at = take()?;
     s.catalog_first = at.0.into();
     let count = catalog.frozen().len().div_ceil(PER_PAGE);
     s.catalog_pages = u64::try_from(count).unwrap_or(0).into();
-    for (n, some) in catalog.frozen().chunks(PER_PAGE).enumerate() {
-        let last = n.saturating_add(1) >= count;
-        let next: Option<PageNo> = if last { None } else { Some(take()?) };
-        let _ = fill_page(platform, page, owner, at, next, some.iter());
+    let mut left = count;
+    for some in catalog.frozen().chunks(PER_PAGE) {
+        left = left.saturating_sub(1);
+        let next: Option<PageNo> = if left == 0 { None } else { Some(take()?) };
+        let _ = fill_page(platform, page, &owner, at, next, some.iter());
         write(s.page_byte(at).ok_or(crate::bug!())?, page);
         at = next.unwrap_or(at);
     }

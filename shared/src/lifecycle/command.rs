@@ -69,6 +69,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Runs a command from its stage.
+    #[inline(never)]
     pub(crate) fn run_command(&mut self, t: u32) {
         if self.tasks.at(t).io != 0 {
             return;
@@ -111,9 +112,10 @@ impl<P: Platform> Core<P> {
     /// Adds a row to the reply; false if it is full.
     pub(crate) fn row(&mut self, t: u32, row: &[u8]) -> bool {
         let c = self.tasks.at(t).aux;
-        let slot = self.lifecycle.slots.at_mut(c);
+        let life = &mut *self.lifecycle;
+        let slot = life.slots.at_mut(c);
         let at = slot.reply_len.max(size_of::<Reply>());
-        let bytes = part_mut(&mut self.lifecycle.replies, c, REPLY);
+        let bytes = part_mut(&mut life.replies, c, REPLY);
         let Some(to) = bytes.get_mut(at..at.saturating_add(row.len())) else { return false };
         for (to, from) in to.iter_mut().zip(row) {
             *to = *from;

@@ -75,10 +75,11 @@ impl<P: Platform> Core<P> {
         if self.is_victim(id) {
             return true;
         }
-        match self.lifecycle.victims.get_mut(self.lifecycle.victim_count) {
+        let life = &mut *self.lifecycle;
+        match life.victims.get_mut(life.victim_count) {
             Some(place) => {
                 *place = id;
-                self.lifecycle.victim_count = self.lifecycle.victim_count.saturating_add(1);
+                life.victim_count = life.victim_count.saturating_add(1);
                 true
             }
             None => false,

@@ -8,8 +8,8 @@ use crate::fault::Fault;
 use crate::platform::Platform;
 use crate::units::{Epoch, MapId};
 
-/// Free slots fell below the low water.
-pub(crate) const LOW_WATER: u32 = 1;
+// 1 is free: slots below the low water.
+
 /// The save volume is full.
 pub(crate) const FULL: u32 = 2;
 /// It has grown.

@@ -10,7 +10,7 @@
 
 use crate::api::{Limits, Step};
 use crate::engine::{
-    Core, Job, Owner, Piece, Place, Queue, Slab, Stage, Stop, Task, View, NONE, SEGS, UNSET,
+    Core, Job, Owner, Piece, Place, Queue, Slab, Stage, Stop, View, NONE, SEGS, UNSET,
 };
 use crate::fault::Fault;
 use crate::format::entity::Entity;
@@ -100,7 +100,7 @@ pub(crate) struct Merge<P: Platform> {
 impl<P: Platform> Merge<P> {
     pub(crate) fn new(p: &P, _limits: &Limits) -> Result<Self, Fault> {
         Ok(Self {
-            jobs: Slab::new(p, WORDS, FREE)?,
+            jobs: Slab::new(p, WORDS, &FREE)?,
             vol: NONE,
             view: NONE,
             active: false,
@@ -185,17 +185,18 @@ impl<P: Platform> Core<P> {
         }
         let (vol, view) = (self.lifecycle.merge.vol, self.lifecycle.merge.view);
         let (id, size) = (self.vols.at(vol).id, self.vols.at(vol).size);
-        *self.views.at_mut(view) = View { open: true, id, vol, size, ..View::free() };
+        *self.views.at_mut(view) = View { open: true, id, vol, size, ..View::FREE };
         if !self.fill_view(view) {
             return;
         }
         let Some(t) = self.tasks.take() else { return };
-        *self.tasks.at_mut(t) = Task { job: Job::MergePlan, view, ..Task::free() };
+        self.tasks.at_mut(t).renew(Job::MergePlan, view);
         self.lifecycle.merge.plan = t;
         self.ready(t);
     }
 
     /// Runs the plan: gives out words as long as there is room.
+    #[inline(never)]
     pub(crate) fn run_plan(&mut self, t: u32) {
         loop {
             let m = &self.lifecycle.merge;
@@ -332,9 +333,14 @@ impl<P: Platform> Core<P> {
             self.lifecycle.merge.again = true;
             return;
         };
-        *self.lifecycle.merge.jobs.at_mut(j) = Job64 { word, ..FREE };
+        let job = self.lifecycle.merge.jobs.at_mut(j);
+        *job = FREE;
+        job.word = word;
         let view = self.lifecycle.merge.view;
-        *self.tasks.at_mut(t) = Task { job: Job::Merge, view, word, aux: j, ..Task::free() };
+        let task = self.tasks.at_mut(t);
+        task.renew(Job::Merge, view);
+        task.word = word;
+        task.aux = j;
         self.lifecycle.merge.words = self.lifecycle.merge.words.saturating_add(1);
         self.ready(t);
     }

@@ -10,6 +10,7 @@
 
 mod clone;
 mod command;
+mod compose;
 mod destroy;
 pub(crate) mod event;
 mod merge;
@@ -24,12 +25,11 @@ mod snapshot;
 mod sweep;
 
 use crate::api::{Limits, Submit};
-use crate::engine::{Core, Job, Queue, Slab, Task, NONE};
+use crate::engine::{Core, Job, Queue, Slab, NONE};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
 use crate::platform::Platform;
 use crate::units::EntityId;
-use zerocopy::FromZeros;
 
 pub(crate) use merge::Merge;
 pub(crate) use sweep::Sweeper;
@@ -68,9 +68,9 @@ pub(crate) struct Lifecycle<P: Platform> {
     /// Volumes that are being drained for it.
     pub(crate) draining: u32,
     /// An entity being made.
-    pub(crate) draft: Entity,
+    pub(crate) draft: P::Box<Entity>,
     /// An entity being changed.
-    pub(crate) edit: Entity,
+    pub(crate) edit: P::Box<Entity>,
     /// What a destroy takes.
     pub(crate) victims: P::Array<EntityId>,
     pub(crate) victim_count: usize,
@@ -80,7 +80,7 @@ pub(crate) struct Lifecycle<P: Platform> {
     pub(crate) event_count: u64,
     pub(crate) sweeper: Sweeper,
     pub(crate) merge: Merge<P>,
-    pub(crate) walker: runs::Walker,
+    pub(crate) walker: P::Box<runs::Walker>,
     pub(crate) walker_waiters: Queue,
 }
 
@@ -89,22 +89,22 @@ impl<P: Platform> Lifecycle<P> {
         let n = usize::try_from(COMMANDS).unwrap_or(0);
         let none = crate::control::EventRow::default();
         Ok(Self {
-            slots: Slab::new(p, COMMANDS, Slot::default())?,
-            inputs: p.array(n.saturating_mul(INPUT), 0).ok_or(Fault::NoMemory)?,
-            replies: p.array(n.saturating_mul(REPLY), 0).ok_or(Fault::NoMemory)?,
+            slots: Slab::new(p, COMMANDS, &Slot::default())?,
+            inputs: p.array(n.saturating_mul(INPUT), &0).ok_or(Fault::NoMemory)?,
+            replies: p.array(n.saturating_mul(REPLY), &0).ok_or(Fault::NoMemory)?,
             moment: NONE,
             moment_waiters: Queue::default(),
             draining: 0,
-            draft: Entity::new_zeroed(),
-            edit: Entity::new_zeroed(),
-            victims: p.array(VICTIMS, EntityId(0)).ok_or(Fault::NoMemory)?,
+            draft: p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?,
+            edit: p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?,
+            victims: p.array(VICTIMS, &EntityId(0)).ok_or(Fault::NoMemory)?,
             victim_count: 0,
             damaged: EntityId(0),
-            events: p.array(EVENTS, none).ok_or(Fault::NoMemory)?,
+            events: p.array(EVENTS, &none).ok_or(Fault::NoMemory)?,
             event_count: 0,
             sweeper: Sweeper::new(),
             merge: Merge::new(p, limits)?,
-            walker: runs::Walker::new(),
+            walker: p.boxed(|| runs::Walker::NEW).ok_or(Fault::NoMemory)?,
             walker_waiters: Queue::default(),
         })
     }
@@ -127,7 +127,10 @@ impl<P: Platform> Core<P> {
         for (to, from) in part_mut(&mut self.lifecycle.inputs, c, INPUT).iter_mut().zip(bytes) {
             *to = *from;
         }
-        *self.tasks.at_mut(t) = Task { job: Job::Command, cookie, aux: c, ..Task::free() };
+        let task = self.tasks.at_mut(t);
+        task.renew(Job::Command, NONE);
+        task.cookie = cookie;
+        task.aux = c;
         self.ready(t);
         Submit::Queued
     }

@@ -92,7 +92,7 @@ impl<P: Platform> Core<P> {
 
     /// Does what the log's rename says.
     pub(crate) fn apply_rename(&mut self, id: EntityId, name: &Name) -> Result<(), Fault> {
-        self.lifecycle.edit = *self.catalog.get(id).ok_or(Fault::Corrupt)?;
+        *self.lifecycle.edit = *self.catalog.get(id).ok_or(Fault::Corrupt)?;
         self.lifecycle.edit.name = *name;
         self.catalog.put(&self.lifecycle.edit)?;
         let mut last = EntityId(0);
@@ -101,7 +101,7 @@ impl<P: Platform> Core<P> {
                 self.catalog.snapshots_of_volume(id).map(Entity::id).filter(|&s| s > last).min();
             let Some(next) = next else { return Ok(()) };
             last = next;
-            self.lifecycle.edit = *self.catalog.get(next).ok_or(Fault::Corrupt)?;
+            *self.lifecycle.edit = *self.catalog.get(next).ok_or(Fault::Corrupt)?;
             let part = self.lifecycle.edit.name;
             let part = part.split().1.unwrap_or(&[]);
             let full = Self::snapshot_name(name.bytes(), part).ok_or(Fault::Corrupt)?;
@@ -179,17 +179,16 @@ impl<P: Platform> Core<P> {
             Some(Known::Discard) => pool && matches!(value, b"ignore" | b"copy"),
             Some(Known::SaveLimit) => pool && decimal(value).is_some(),
             None => {
-                let mut copy = 0;
-                for (k, v) in entity.properties() {
-                    copy += k.len() + v.len() + 2;
-                }
-                !key.is_empty() && copy.saturating_add(key.len() + value.len() + 2) <= 512
+                let bytes = |sum: usize, (k, v): (&[u8], &[u8])| {
+                    sum.saturating_add(k.len()).saturating_add(v.len()).saturating_add(2)
+                };
+                !key.is_empty() && entity.properties().fold(bytes(0, (key, value)), bytes) <= 512
             }
         }
     }
 
     fn set_items(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
-        self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
+        *self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
         for n in 0..self.items(t) {
             let Some(item) = self.item(t, n).copied() else { continue };
             let (key, value) = (item.name.bytes(), value_of(&item.value));

@@ -46,6 +46,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn check_refresh(&mut self, t: u32, name: &Name, to: &Name) -> Result<(), (Refusal, Name)> {
         let Some(clone) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
         if clone.kind() != Some(Kind::Clone) {
@@ -102,6 +103,7 @@ impl<P: Platform> Core<P> {
         self.vol_of_entity(owner)
     }
 
+    #[inline(never)]
     fn record_refresh(&mut self, t: u32, name: &Name, to: &Name) -> Result<(), Fault> {
         let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
         let id = self.vols.at(v).id;

@@ -47,6 +47,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn check_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), (Refusal, Name)> {
         let Some(production) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
         if production.kind() != Some(Kind::Production) {
@@ -94,6 +95,7 @@ impl<P: Platform> Core<P> {
         at
     }
 
+    #[inline(never)]
     fn record_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), Fault> {
         let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
         let source = self.id_of(from).ok_or(crate::bug!())?;

@@ -33,16 +33,14 @@ pub(crate) struct Walker {
 }
 
 impl Walker {
-    pub(crate) fn new() -> Self {
-        Self {
-            owner: NONE,
-            views: [NONE; 2],
-            word: Word(0),
-            rows: 0,
-            run: RunRow::default(),
-            first: [UNSET; 64],
-        }
-    }
+    pub(crate) const NEW: Self = Self {
+        owner: NONE,
+        views: [NONE; 2],
+        word: Word(0),
+        rows: 0,
+        run: RunRow::ZERO,
+        first: [UNSET; 64],
+    };
 }
 
 impl<P: Platform> Core<P> {
@@ -85,7 +83,8 @@ impl<P: Platform> Core<P> {
         else {
             return Err((Refusal::Malformed, Name::default()));
         };
-        self.lifecycle.walker = Walker { owner: t, ..Walker::new() };
+        *self.lifecycle.walker = Walker::NEW;
+        self.lifecycle.walker.owner = t;
         let first = self.view_for(&name)?;
         self.lifecycle.walker.views = [first, NONE];
         if diff {
@@ -109,7 +108,7 @@ impl<P: Platform> Core<P> {
         }
         let vol = self.vol_of_entity(id).unwrap_or(NONE);
         let at = self.views.take().ok_or((Refusal::NoMemory, *name))?;
-        *self.views.at_mut(at) = View { open: true, id, vol, size, ..View::free() };
+        *self.views.at_mut(at) = View { open: true, id, vol, size, ..View::FREE };
         if !self.fill_view(at) {
             return Err((Refusal::WrongKind, *name));
         }

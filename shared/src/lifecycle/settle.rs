@@ -9,16 +9,14 @@
 //! | 3 | read what the chunks read as now, and X's data where M has hidden it |
 //! | 4 | write the first in place, the second to slots that R will keep |
 //! | 5, 6 | flush both devices, together with other words |
-//! | 6 | one group of records settles the chunks that were not written since step 3 (I-17) |
+//! | 6 | one group of records (`compose.rs`) settles the chunks not written since step 3 (I-17) |
 //! | 7 | it is durable: the chunks are in place from here on |
 
 use crate::api::Step;
 use crate::engine::{
-    Core, Dir, Level, Levels, Owner, Piece, Place, Stage, Stop, What, NONE, SEGS, UNSET,
+    Core, Dir, Level, Levels, Owner, Piece, Place, Stage, Stop, Task, What, NONE, SEGS, UNSET,
 };
-use crate::fault::Fault;
 use crate::format::entity::Entity;
-use crate::format::record::{free_run, GroupKey, Kind, Record};
 use crate::lifecycle::merge::Job64;
 use crate::map::Miss;
 use crate::mutants::Mutant;
@@ -26,12 +24,18 @@ use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, Epoch, MapId, Slot, Word};
 
 impl<P: Platform> Core<P> {
-    fn job(&mut self, t: u32) -> &mut Job64 {
+    pub(super) fn job(&mut self, t: u32) -> &mut Job64 {
         let j = self.tasks.at(t).aux;
         self.lifecycle.merge.jobs.at_mut(j)
     }
 
+    fn task_and_job(&mut self, t: u32) -> (&Task, &mut Job64) {
+        let task = self.tasks.at(t);
+        (task, self.lifecycle.merge.jobs.at_mut(task.aux))
+    }
+
     /// Runs the merge of a word from its stage.
+    #[inline(never)]
     pub(crate) fn run_merge(&mut self, t: u32) {
         if self.tasks.at(t).io != 0 {
             return;
@@ -96,8 +100,8 @@ impl<P: Platform> Core<P> {
             Err(Stop::Fault(fault)) => return self.fail_task(t, fault),
             Ok(()) => {}
         }
-        let places = self.tasks.at(t).places;
-        self.job(t).own = places;
+        let (task, job) = self.task_and_job(t);
+        job.own = task.places;
         self.tasks.at_mut(t).stage = Stage::Step(1);
         self.find_x(t);
     }
@@ -110,7 +114,8 @@ impl<P: Platform> Core<P> {
             Ok(()) => {}
         }
         let level = self.lifecycle.merge.level;
-        let places = self.tasks.at(t).places;
+        let (task, job) = self.task_and_job(t);
+        job.x = task.places;
         let vol = self.vols.at(self.lifecycle.merge.vol);
         let m = vol.redirect.unwrap_or_default();
         let word = self.tasks.at(t).word;
@@ -118,7 +123,7 @@ impl<P: Platform> Core<P> {
         let mut skipped = false;
         let mut in_m = 0;
         for b in 0..64 {
-            let x = place_at(&places, b);
+            let x = self.tasks.at(t).place(b);
             let own = place_at(&self.job(t).own, b);
             let home = x.what == What::Unset || x.what.in_place() || own.what == What::Settled;
             if mask & bit(b) == 0 || home || x.level != level || x.what == What::Lost {
@@ -132,7 +137,6 @@ impl<P: Platform> Core<P> {
             in_m |= if own.what == What::Unset { 0 } else { bit(b) };
         }
         let job = self.job(t);
-        job.x = places;
         job.set = set;
         job.in_m = in_m;
         if set == 0 {
@@ -244,7 +248,8 @@ impl<P: Platform> Core<P> {
     }
 
     fn locked_chunks(&self, map: MapId, word: Word, set: u64) -> u64 {
-        (0..64).map(bit).filter(|&b| set & b != 0 && self.claims.locked(map, word, b)).sum()
+        let locked = |b: &u64| set & b != 0 && self.claims.locked(map, word, *b);
+        (0..64).map(bit).filter(locked).fold(0, |all, b| all | b)
     }
 
     /// The chunks whose live data lies in slots, and those whose data in X does.
@@ -425,126 +430,6 @@ impl<P: Platform> Core<P> {
         self.wait_durable(t, pos);
     }
 
-    /// Walks what M has of the word; `wet`: and logs what becomes of it.
-    fn compose(&mut self, t: u32, m: MapId, set: u64, wet: bool) -> Result<(), Miss> {
-        let word = self.tasks.at(t).word;
-        if wet {
-            self.begin_group(12)?;
-            let settled = Record {
-                map: m,
-                word,
-                epoch: Epoch(0),
-                kind: Kind::Settled,
-                mask: set,
-                slot: Slot(0),
-            };
-            self.put_logged(&settled, None)?;
-            // The version before M's first: X's own, which R and its followers hold.
-            self.tasks.at_mut(t).places = [UNSET; 64];
-        }
-        let mut from = GroupKey { map: m, word, epoch: Epoch(1) };
-        let end = GroupKey { map: m, word: word.next(), epoch: Epoch(0) };
-        while let Some(key) = self.layers.next_group(from, end, &mut self.group)? {
-            if wet {
-                for n in 0..self.group.records().len() {
-                    let Some(record) = self.group.records().get(n).copied() else { break };
-                    self.compose_record(t, &record, set)?;
-                }
-            }
-            let Some(after) = key.after() else { break };
-            from = after;
-        }
-        if wet {
-            self.compose_end(t, m, set)?;
-            self.end_group()?;
-        }
-        Ok(())
-    }
-
-    /// A record of M: the version before it ends here.
-    fn compose_record(&mut self, t: u32, record: &Record, set: u64) -> Result<(), Fault> {
-        for b in 0..64 {
-            if record.mask & set & bit(b) == 0 {
-                continue;
-            }
-            self.hand_over(t, record.map, b, record.epoch)?;
-            let what = if record.kind == Kind::New { What::New } else { What::Zero };
-            let slot = record.slot_of(b).unwrap_or_default();
-            let place = Place { what, level: 0, epoch: record.epoch, slot };
-            self.tasks.at_mut(t).set_place(b, place);
-        }
-        Ok(())
-    }
-
-    /// The version of a chunk that ends before epoch `next` goes to the newest snapshot that holds
-    /// it, if there is one; else its slot is free.
-    fn hand_over(&mut self, t: u32, m: MapId, b: u32, next: Epoch) -> Result<(), Fault> {
-        let vol = self.vols.at(self.lifecycle.merge.vol);
-        let (map, id) = (vol.map, vol.id);
-        let word = self.tasks.at(t).word;
-        let version = self.tasks.at(t).place(b);
-        let r = self.catalog.get(id).and_then(Entity::restoring).map_or(0, |r| r.r_epoch.get());
-        let first = version.what == What::Unset;
-        let least = if first { Epoch(r) } else { version.epoch };
-        let holder = self.catalog.epoch_before(map, next).filter(|&e| e >= least);
-        let blank =
-            Record { map, word, epoch: Epoch(0), kind: Kind::Copied, mask: bit(b), slot: Slot(0) };
-        if first {
-            let Some(epoch) = holder else { return Ok(()) };
-            if self.job(t).keeps & bit(b) != 0 {
-                let slot = kept(self.job(t), b);
-                self.job(t).keeps &= !bit(b);
-                return self.put_logged(&Record { epoch, slot, ..blank }, None);
-            }
-            return self.put_logged(&Record { epoch, kind: Kind::Zero, ..blank }, None);
-        }
-        let gone = Record { map: m, epoch: version.epoch, kind: Kind::Gone, ..blank };
-        self.put_logged(&gone, None)?;
-        self.layers.fresh.remove(gone.group(), bit(b))?;
-        self.layers.pending.remove(gone.group(), bit(b))?;
-        match (holder, version.what) {
-            (Some(epoch), What::New) => {
-                self.put_logged(&Record { epoch, slot: version.slot, ..blank }, None)
-            }
-            (Some(epoch), _) => self.put_logged(&Record { epoch, kind: Kind::Zero, ..blank }, None),
-            (None, What::New) => {
-                for free in free_run(version.slot, 1) {
-                    self.put_logged(&free, None)?;
-                }
-                Ok(())
-            }
-            (None, _) => Ok(()),
-        }
-    }
-
-    /// The last version of each chunk is in place now: M's record of it goes.
-    fn compose_end(&mut self, t: u32, m: MapId, set: u64) -> Result<(), Fault> {
-        for b in 0..64 {
-            let version = self.tasks.at(t).place(b);
-            if set & bit(b) == 0 || version.what == What::Unset {
-                continue;
-            }
-            let word = self.tasks.at(t).word;
-            let gone = Record {
-                map: m,
-                word,
-                epoch: version.epoch,
-                kind: Kind::Gone,
-                mask: bit(b),
-                slot: Slot(0),
-            };
-            self.put_logged(&gone, None)?;
-            self.layers.fresh.remove(gone.group(), bit(b))?;
-            self.layers.pending.remove(gone.group(), bit(b))?;
-            if version.what == What::New {
-                for free in free_run(version.slot, 1) {
-                    self.put_logged(&free, None)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Step 7: the records are durable.
     fn settled(&mut self, t: u32) {
         let set = self.job(t).set;
@@ -575,7 +460,7 @@ fn source(job: &Job64, b: u32) -> Place {
     }
 }
 
-fn kept(job: &Job64, b: u32) -> Slot {
+pub(super) fn kept(job: &Job64, b: u32) -> Slot {
     usize::try_from(b).ok().and_then(|b| job.kept.get(b)).copied().unwrap_or_default()
 }
 

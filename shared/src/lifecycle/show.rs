@@ -75,7 +75,7 @@ impl<P: Platform> Core<P> {
             let Some(id) = self.catalog.from(at).map(Entity::id).next() else {
                 return self.done(t);
             };
-            if let Some(row) = self.entity_row(id) {
+            if let Some(row) = &self.entity_row(id) {
                 if !self.row(t, row.as_bytes()) {
                     return self.answer(t, Refusal::None, u64::from(id.0), 0);
                 }
@@ -89,7 +89,8 @@ impl<P: Platform> Core<P> {
     /// The command `Info`.
     pub(crate) fn show_info(&mut self, t: u32) {
         let name = self.input(t).map(|c| c.name).unwrap_or_default();
-        match self.id_of(&name).and_then(|id| self.entity_row(id)) {
+        let row = self.id_of(&name).and_then(|id| self.entity_row(id));
+        match &row {
             Some(row) => {
                 let _ = self.row(t, row.as_bytes());
                 self.done(t);
@@ -98,6 +99,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn entity_row(&self, id: EntityId) -> Option<EntityRow> {
         let e = self.catalog.get(id)?;
         let kind = match e.kind()? {
@@ -156,13 +158,14 @@ impl<P: Platform> Core<P> {
             return if pool { self.done(t) } else { self.refuse_for(t, Refusal::NotFound, &name) };
         };
         let mut n = 0;
-        while let Some(row) = self.property_row(id, n) {
+        while let Some(row) = &self.property_row(id, n) {
             let _ = self.row(t, row.as_bytes());
             n = n.saturating_add(1);
         }
         self.done(t);
     }
 
+    #[inline(never)]
     fn property_row(&self, id: EntityId, n: usize) -> Option<PropertyRow> {
         let (key, value) = self.catalog.get(id)?.properties().nth(n)?;
         let mut row = PropertyRow { key: Name::new(key)?, ..PropertyRow::default() };

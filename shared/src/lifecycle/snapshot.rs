@@ -119,7 +119,7 @@ impl<P: Platform> Core<P> {
         let a = self.platform.hash(u64::from(id.0), &random).to_le_bytes();
         let b = self.platform.hash(u64::from(id.0) << 32 | u64::from(seed), &a).to_le_bytes();
         let draft = &mut self.lifecycle.draft;
-        zerocopy::FromZeros::zero(draft);
+        **draft = Entity::ZERO;
         draft.id = id.0.into();
         draft.kind = kind as u8;
         draft.name = *name;
@@ -128,10 +128,9 @@ impl<P: Platform> Core<P> {
             *to = *from;
         }
         // RFC 9562: version 8 (made by a rule of our own), variant 1.
-        if let [_, _, _, _, _, _, six, _, eight, ..] = &mut draft.uuid {
-            *six = (*six & 0x0F) | 0x80;
-            *eight = (*eight & 0x3F) | 0x80;
-        }
+        let [_, _, _, _, _, _, six, _, eight, ..] = &mut draft.uuid;
+        *six = (*six & 0x0F) | 0x80;
+        *eight = (*eight & 0x3F) | 0x80;
     }
 
     /// Changes an entity, and logs it as it is then.
@@ -140,7 +139,7 @@ impl<P: Platform> Core<P> {
         id: EntityId,
         f: impl FnOnce(&mut Entity),
     ) -> Result<(), Fault> {
-        self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
+        *self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
         f(&mut self.lifecycle.edit);
         self.put_edit()
     }

@@ -8,7 +8,7 @@
 //! and before the chunk's next record (I-9). What it frees it also hides with `Gone` records, so that
 //! a sweep that begins again after a crash finds less to do.
 
-use crate::engine::{Core, Job, Stage, Stop, Task, What, UNSET};
+use crate::engine::{Core, Job, Stage, Stop, What, NONE, UNSET};
 use crate::fault::Fault;
 use crate::format::entity::{Kind, SWEEP_ALL};
 use crate::format::record::{free_run, GroupKey, Kind as RecordKind, Record};
@@ -71,12 +71,13 @@ impl<P: Platform> Core<P> {
             return;
         }
         let Some(t) = self.tasks.take() else { return };
-        *self.tasks.at_mut(t) = Task { job: Job::Sweep, ..Task::free() };
+        self.tasks.at_mut(t).renew(Job::Sweep, NONE);
         self.lifecycle.sweeper.running = true;
         self.ready(t);
     }
 
     /// Runs the sweep: a bounded number of groups each time.
+    #[inline(never)]
     pub(crate) fn run_sweep(&mut self, t: u32) {
         if self.fenced.is_some() || self.tasks.at(t).fault.is_some() || self.closing {
             return self.end_sweep(t);
@@ -180,11 +181,11 @@ impl<P: Platform> Core<P> {
             return self.free_record(record, record.mask);
         }
         let mut gone = 0;
-        for (at, place) in self.tasks.at(t).places.iter().enumerate() {
-            let b = u32::try_from(at).unwrap_or(0);
+        for b in 0..64 {
             if record.mask & bit(b) == 0 {
                 continue;
             }
+            let place = self.tasks.at(t).place(b);
             let before = if place.what == What::Unset { Epoch(0) } else { place.epoch };
             let needed = !s.production || self.catalog.epoch_in(s.map, before, record.epoch);
             if !needed {

@@ -40,10 +40,13 @@ impl Default for Group {
 }
 
 impl Group {
+    /// An empty one, to be copied to where it will stay.
+    pub const EMPTY: Self = Self { len: 0, records: [BLANK; GROUP_MAX] };
+
     /// An empty one.
     #[must_use]
     pub const fn new() -> Self {
-        Self { len: 0, records: [BLANK; GROUP_MAX] }
+        Self::EMPTY
     }
 
     /// Forgets all records.

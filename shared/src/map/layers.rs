@@ -54,16 +54,15 @@ struct Front {
 
 impl<P: Platform> Layers<P> {
     /// The map of the pool `pool` that a checkpoint left as `root`.
-    pub fn new(p: &P, sizes: Sizes, pool: u64, root: Option<Root>) -> Result<Self, Fault> {
-        Ok(Self {
-            fresh: Delta::new(p, sizes.pending)?,
-            pending: Delta::new(p, sizes.pending)?,
-            active: Delta::new(p, sizes.delta)?,
-            frozen: Delta::new(p, sizes.delta)?,
-            freezing: false,
-            tree: Tree::new(root),
-            cache: Cache::new(p, sizes.cache, pool)?,
-        })
+    pub fn new(p: &P, sizes: Sizes, pool: u64, root: Option<Root>) -> Result<P::Box<Self>, Fault> {
+        let fresh = Delta::new(p, sizes.pending)?;
+        let pending = Delta::new(p, sizes.pending)?;
+        let active = Delta::new(p, sizes.delta)?;
+        let frozen = Delta::new(p, sizes.delta)?;
+        let cache = Cache::new(p, sizes.cache, pool)?;
+        let tree = Tree::new(root);
+        p.boxed(|| Self { fresh, pending, active, frozen, freezing: false, tree, cache })
+            .ok_or(Fault::NoMemory)
     }
 
     /// The tree that lookups use.

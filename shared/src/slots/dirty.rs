@@ -21,7 +21,7 @@ impl<P: Platform> Dirty<P> {
     /// For a bit map of `pages` pages, none of them dirty.
     pub(super) fn new(platform: &P, pages: u64) -> Option<Self> {
         let words = usize::try_from(pages.div_ceil(64)).ok()?;
-        Some(Self { now: platform.array(words, 0)?, before: platform.array(words, 0)?, pages })
+        Some(Self { now: platform.array(words, &0)?, before: platform.array(words, &0)?, pages })
     }
 
     /// Page `page` has changed.

@@ -67,11 +67,11 @@ impl<P: Platform> Meta<P> {
             extents.clone().fold(0_u64, |sum, pages| sum.saturating_add(pages.div_ceil(PAGE_BITS)));
         let words = usize::try_from(map_pages).ok()?.checked_mul(PAGE_WORDS)?;
         let mut made = Self {
-            used: platform.array(words, 0)?,
-            fresh: platform.array(words, 0)?,
-            freed: platform.array(words, 0)?,
+            used: platform.array(words, &0)?,
+            fresh: platform.array(words, &0)?,
+            freed: platform.array(words, &0)?,
             dirty: Dirty::new(platform, map_pages)?,
-            areas: platform.array(EXTENTS, Area::default())?,
+            areas: platform.array(EXTENTS, &Area::default())?,
             areas_len: 0,
             map_pages: 0,
             pages: 0,

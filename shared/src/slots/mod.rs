@@ -68,9 +68,9 @@ impl<P: Platform> Slots<P> {
         let pages = limit.div_ceil(PAGE_BITS);
         let words = usize::try_from(pages).ok()?.checked_mul(PAGE_WORDS)?;
         let mut made = Self {
-            used: platform.array(words, 0)?,
-            kept: platform.array(words, 0)?,
-            room: platform.array(usize::try_from(pages).ok()?, 0)?,
+            used: platform.array(words, &0)?,
+            kept: platform.array(words, &0)?,
+            room: platform.array(usize::try_from(pages).ok()?, &0)?,
             dirty: Dirty::new(platform, pages)?,
             count: 0,
             limit,

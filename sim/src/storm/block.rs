@@ -15,7 +15,7 @@ use super::rng::mix;
 ///
 /// Bytes that are one repeated `u64` are a `Word`, so that equal contents compare equal.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Block {
+pub(super) enum Block {
     /// This number, little-endian, from the first byte to the last.
     Word(u64),
     /// These bytes.
@@ -24,11 +24,11 @@ pub enum Block {
 
 impl Block {
     /// All zeros.
-    pub const ZERO: Self = Self::Word(0);
+    pub(super) const ZERO: Self = Self::Word(0);
 
     /// The block that holds `bytes`.
     #[must_use]
-    pub fn new(bytes: &[u8]) -> Self {
+    pub(super) fn new(bytes: &[u8]) -> Self {
         let first = bytes.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
         if bytes.chunks_exact(8).all(|b| b == first.to_le_bytes()) {
             return Self::Word(first);
@@ -37,7 +37,7 @@ impl Block {
     }
 
     /// Writes the content into `out`, a whole block.
-    pub fn expand(&self, out: &mut [u8]) {
+    pub(super) fn expand(&self, out: &mut [u8]) {
         match self {
             Self::Word(word) => {
                 for part in out.chunks_exact_mut(8) {
@@ -51,7 +51,7 @@ impl Block {
     /// The number that a client finds: bytes that no client wrote become a number that no write
     /// of a client bears.
     #[must_use]
-    pub fn value(&self) -> u64 {
+    pub(super) fn value(&self) -> u64 {
         match self {
             Self::Word(word) => *word,
             Self::Bytes(bytes) => {
@@ -65,17 +65,17 @@ impl Block {
 }
 
 /// Set in a value that no client wrote.
-pub const GARBAGE: u64 = 1 << 63;
+pub(super) const GARBAGE: u64 = 1 << 63;
 
 /// The value of write number `version` to block `block` of the volume with this tag.
 #[must_use]
-pub const fn value(tag: u64, block: u64, version: u64) -> u64 {
+pub(super) const fn value(tag: u64, block: u64, version: u64) -> u64 {
     ((tag & 0x7F) << 56) | ((block & 0xFF_FFFF) << 32) | (version & 0xFFFF_FFFF)
 }
 
 /// A value, for people.
 #[must_use]
-pub fn show(value: u64) -> String {
+pub(super) fn show(value: u64) -> String {
     match value {
         0 => "zeros".into(),
         v if v & GARBAGE != 0 => format!("bytes of no client ({v:#x})"),

@@ -9,11 +9,11 @@
 //! - a snapshot taken between `b` and `e` shows what a read between `b` and `e` may see.
 
 /// A moment that has not come.
-pub const NEVER: u64 = u64::MAX;
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// A value that a block may show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Version {
+pub(super) struct Version {
     /// What the block shows.
     pub value: u64,
     /// When the write began; names the write.
@@ -31,13 +31,13 @@ pub struct Version {
 impl Version {
     /// A write that begins at `now`.
     #[must_use]
-    pub const fn begin(value: u64, now: u64) -> Self {
+    pub(super) const fn begin(value: u64, now: u64) -> Self {
         Self { value, write: now, after: now, end: NEVER, strong: false, durable: false }
     }
 
     /// Whether it is known to have come after another.
     #[must_use]
-    pub const fn hides(&self, older: &Self) -> bool {
+    pub(super) const fn hides(&self, older: &Self) -> bool {
         let other = self.write != older.write || self.value != older.value;
         other && self.strong && self.after > older.end
     }
@@ -50,7 +50,7 @@ impl Version {
 /// Without `more` the block shows `base` alone, durably. With it, `more` has all that it may
 /// show, and is never empty.
 #[derive(Clone, Debug, Default)]
-pub struct Cell {
+pub(super) struct Cell {
     base: u64,
     more: Option<Box<Vec<Version>>>,
 }
@@ -58,13 +58,13 @@ pub struct Cell {
 impl Cell {
     /// A block that shows this value.
     #[must_use]
-    pub const fn new(value: u64) -> Self {
+    pub(super) const fn new(value: u64) -> Self {
         Self { base: value, more: None }
     }
 
     /// Whether just one value can be seen, now and after a crash.
     #[must_use]
-    pub const fn is_settled(&self) -> bool {
+    pub(super) const fn is_settled(&self) -> bool {
         self.more.is_none()
     }
 
@@ -73,20 +73,20 @@ impl Cell {
     }
 
     /// All that it may show, to someone.
-    pub fn versions(&self) -> impl Iterator<Item = Version> + '_ {
+    pub(super) fn versions(&self) -> impl Iterator<Item = Version> + '_ {
         let base = self.more.is_none().then(|| self.base_version());
         base.into_iter().chain(self.more.iter().flat_map(|m| m.iter().copied()))
     }
 
     /// Another version.
-    pub fn add(&mut self, version: Version) {
+    pub(super) fn add(&mut self, version: Version) {
         let base = self.base_version();
         self.more.get_or_insert_with(|| Box::new(vec![base])).push(version);
     }
 
     /// The write that began at `write` has ended. One that failed, or that is only advice, may
     /// have happened or not.
-    pub fn end(&mut self, write: u64, now: u64, strong: bool, durable: bool) {
+    pub(super) fn end(&mut self, write: u64, now: u64, strong: bool, durable: bool) {
         let versions = self.more.iter_mut().flat_map(|m| m.iter_mut());
         for version in versions.filter(|v| v.write == write && v.end == NEVER) {
             version.end = now;
@@ -96,7 +96,7 @@ impl Cell {
     }
 
     /// A flush that began at `begin` has ended well.
-    pub fn flush(&mut self, begin: u64) {
+    pub(super) fn flush(&mut self, begin: u64) {
         let versions = self.more.iter_mut().flat_map(|m| m.iter_mut());
         for version in versions.filter(|v| v.end <= begin && v.strong) {
             version.durable = true;
@@ -104,20 +104,20 @@ impl Cell {
     }
 
     /// What one who looks between `begin` and `end` may see.
-    pub fn seen(&self, begin: u64, end: u64) -> impl Iterator<Item = Version> + '_ {
+    pub(super) fn seen(&self, begin: u64, end: u64) -> impl Iterator<Item = Version> + '_ {
         self.versions().filter(move |v| {
             v.write < end && !self.versions().any(|w| w.end <= begin && w.hides(v))
         })
     }
 
     /// What a crash may leave.
-    pub fn left(&self) -> impl Iterator<Item = Version> + '_ {
+    pub(super) fn left(&self) -> impl Iterator<Item = Version> + '_ {
         self.versions().filter(move |v| !self.versions().any(|w| w.durable && w.hides(v)))
     }
 
     /// Whether `value` may be seen by one who looks between `begin` and `end`. If so, and if it
     /// is clear which write that was, it is known to be the last of those that had ended.
-    pub fn observe(&mut self, value: u64, begin: u64, end: u64) -> bool {
+    pub(super) fn observe(&mut self, value: u64, begin: u64, end: u64) -> bool {
         let mut found = self.seen(begin, end).filter(|v| v.value == value);
         let Some(first) = found.next() else { return false };
         let alone = found.next().is_none();
@@ -133,7 +133,7 @@ impl Cell {
 
     /// Forgets what nobody can see any more: no reader who began at or after `horizon`, and no
     /// crash.
-    pub fn prune(&mut self, horizon: u64) {
+    pub(super) fn prune(&mut self, horizon: u64) {
         let Some(more) = &mut self.more else { return };
         let all = more.clone();
         more.retain(|v| !all.iter().any(|w| w.durable && w.end <= horizon && w.hides(v)));
@@ -148,7 +148,7 @@ impl Cell {
 
     /// A block that shows one of these.
     #[must_use]
-    pub fn among(mut versions: Vec<Version>) -> Self {
+    pub(super) fn among(mut versions: Vec<Version>) -> Self {
         match versions.as_slice() {
             [only] => Self::new(only.value),
             [] => Self::default(),
@@ -161,7 +161,7 @@ impl Cell {
 
     /// A block that shows what this one may show, all written durably between two moments.
     #[must_use]
-    pub fn frozen(&self, begin: u64, end: u64) -> Self {
+    pub(super) fn frozen(&self, begin: u64, end: u64) -> Self {
         if self.is_settled() {
             return self.clone();
         }
@@ -174,7 +174,7 @@ impl Cell {
     }
 
     /// It shows this value from now on, durably, and nothing else.
-    pub fn settle(&mut self, value: u64) {
+    pub(super) fn settle(&mut self, value: u64) {
         *self = Self::new(value);
     }
 }

@@ -13,7 +13,7 @@ use super::model::{Key, Sort};
 use super::schedule::World;
 
 /// A volume that a client has open.
-pub struct Session<E: Engine> {
+pub(super) struct Session<E: Engine> {
     /// Which.
     pub key: Key,
     /// As the core opened it.
@@ -26,7 +26,7 @@ pub struct Session<E: Engine> {
 
 /// A request under way.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     /// Of which volume.
     pub key: Key,
     /// Since when.

@@ -14,7 +14,7 @@ use super::oracle::Row;
 
 /// A command that changes the pool.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub(super) enum Change {
     /// Snapshots of volumes at one moment.
     Snapshot(Vec<(Key, String)>),
     /// A clone of a snapshot.
@@ -86,7 +86,7 @@ fn renamed(full: &str, part: &str) -> String {
 impl Change {
     /// The command's bytes.
     #[must_use]
-    pub fn bytes(&self, model: &Model, time_ns: u64, random: u64) -> Vec<u8> {
+    pub(super) fn bytes(&self, model: &Model, time_ns: u64, random: u64) -> Vec<u8> {
         let called = |key: &Key| name(&model.show(*key));
         let mut items = Vec::new();
         let mut flags = 0;
@@ -159,7 +159,7 @@ impl Change {
 
     /// What the volume whose content changes shows from the command on: (volume, source).
     #[must_use]
-    pub fn replaces(&self, model: &Model) -> Option<(Key, Key)> {
+    pub(super) fn replaces(&self, model: &Model) -> Option<(Key, Key)> {
         match self {
             Self::Refresh { clone, to, .. } => {
                 let base = match model.entities.get(clone)?.sort {
@@ -176,7 +176,7 @@ impl Change {
 
     /// The model after the command, which was done between two moments.
     #[must_use]
-    pub fn apply(&self, model: &Model, begin: u64, end: u64) -> Model {
+    pub(super) fn apply(&self, model: &Model, begin: u64, end: u64) -> Model {
         let mut model = model.clone();
         match self {
             Self::Snapshot(volumes) => {
@@ -233,7 +233,7 @@ impl Change {
     /// The model after a crash amid a command that is not one step: a destroy of many objects
     /// takes them in groups, those that hang on others first.
     #[must_use]
-    pub fn half(&self, model: &Model) -> Option<Model> {
+    pub(super) fn half(&self, model: &Model) -> Option<Model> {
         let Self::Destroy { keys, recursive, .. } = self else { return None };
         let gone: Vec<Key> = if *recursive {
             keys.iter().flat_map(|key| model.closure(*key)).collect()
@@ -286,7 +286,7 @@ impl Change {
 
 /// The command that lists the pool from entity `from` on.
 #[must_use]
-pub fn list(from: u64) -> Vec<u8> {
+pub(super) fn list(from: u64) -> Vec<u8> {
     let mut command = Command::new(Verb::List, Name::default());
     command.value = from.into();
     command.limit = 64.into();
@@ -295,7 +295,7 @@ pub fn list(from: u64) -> Vec<u8> {
 
 /// A command without rows or flags on an object.
 #[must_use]
-pub fn query(verb: Verb, object: &str, from: u64) -> Vec<u8> {
+pub(super) fn query(verb: Verb, object: &str, from: u64) -> Vec<u8> {
     let mut command = Command::new(verb, name(object));
     command.value = from.into();
     command.limit = 64.into();
@@ -307,7 +307,7 @@ pub fn query(verb: Verb, object: &str, from: u64) -> Vec<u8> {
 /// # Errors
 ///
 /// That it is none.
-pub fn parse(bytes: &[u8]) -> Result<(Reply, Vec<&[u8]>), Wrong> {
+pub(super) fn parse(bytes: &[u8]) -> Result<(Reply, Vec<&[u8]>), Wrong> {
     let (reply, rest) =
         Reply::read_from_prefix(bytes).map_err(|_| "a reply is too short".to_string())?;
     let (count, each) = (reply.count.get() as usize, reply.row_bytes.get() as usize);
@@ -325,7 +325,7 @@ pub fn parse(bytes: &[u8]) -> Result<(Reply, Vec<&[u8]>), Wrong> {
 /// # Errors
 ///
 /// That it is none.
-pub fn entity(bytes: &[u8]) -> Result<Row, Wrong> {
+pub(super) fn entity(bytes: &[u8]) -> Result<Row, Wrong> {
     let row = EntityRow::read_from_bytes(bytes).map_err(|_| "not an entity".to_string())?;
     Ok(Row {
         id: row.id.get(),

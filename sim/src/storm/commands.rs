@@ -14,7 +14,7 @@ use super::schedule::World;
 
 /// A command under way. After each one the pool is listed.
 #[derive(Clone, Debug)]
-pub struct Given {
+pub(super) struct Given {
     change: Change,
     cookie: u64,
     pub(super) begin: u64,
@@ -25,20 +25,20 @@ pub struct Given {
 impl Given {
     /// The change that is neither done nor refused yet, and since when.
     #[must_use]
-    pub fn change(&self) -> Option<(&Change, u64)> {
+    pub(super) fn change(&self) -> Option<(&Change, u64)> {
         self.listed.is_none().then_some((&self.change, self.begin))
     }
 
     /// Whose content it replaces, with whose, since when.
     #[must_use]
-    pub fn replaces(&self, model: &Model) -> Option<(Key, Key, u64)> {
+    pub(super) fn replaces(&self, model: &Model) -> Option<(Key, Key, u64)> {
         let (change, begin) = self.change()?;
         change.replaces(model).map(|(to, from)| (to, from, begin))
     }
 
     /// Whether it cuts clients off.
     #[must_use]
-    pub fn is_forced(&self) -> bool {
+    pub(super) fn is_forced(&self) -> bool {
         matches!(
             self.change,
             Change::Refresh { force: true, .. }

@@ -20,7 +20,7 @@ use super::rng::Rng;
 const PATIENCE: u64 = 200_000;
 
 /// What a crash leaves of all disks.
-pub fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
+pub(super) fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
     let torn = rng.pick(&[0, 0, 20, 100]);
     let style = rng.below(6);
     let favourite = rng.index(disks.len());
@@ -45,7 +45,7 @@ pub fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
 /// # Errors
 ///
 /// What went wrong.
-pub fn reopen<E: Engine>(
+pub(super) fn reopen<E: Engine>(
     plan: &Plan,
     mut disks: Vec<Disk>,
     rng: &mut Rng,
@@ -106,7 +106,7 @@ fn reopen_once<E: Engine>(
 /// # Errors
 ///
 /// What went wrong.
-pub fn open<E: Engine>(
+pub(super) fn open<E: Engine>(
     plan: &Plan,
     disks: Vec<Disk>,
     rng: &mut Rng,
@@ -135,7 +135,7 @@ pub fn open<E: Engine>(
 /// # Errors
 ///
 /// What went wrong.
-pub fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
+pub(super) fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
     for found in machine.core.productions() {
         let disk = machine.disks.get(usize::from(found.dev.0)).ok_or("a volume on no device")?;
         let device = disk.device;
@@ -159,7 +159,7 @@ pub fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
 /// # Errors
 ///
 /// What went wrong.
-pub fn until<E: Engine, T>(
+pub(super) fn until<E: Engine, T>(
     machine: &mut Machine<E>,
     rng: &mut Rng,
     mut wanted: impl FnMut(Event) -> Option<T>,
@@ -192,7 +192,11 @@ pub fn until<E: Engine, T>(
 /// # Errors
 ///
 /// What went wrong.
-pub fn rest<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, now_ns: u64) -> Result<(), Wrong> {
+pub(super) fn rest<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    now_ns: u64,
+) -> Result<(), Wrong> {
     let (mut idle, mut now_ns) = (0, now_ns);
     for _ in 0..PATIENCE {
         if machine.open() > 0 {
@@ -211,7 +215,7 @@ pub fn rest<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, now_ns: u64) -> 
 }
 
 /// What the production volumes look like.
-pub fn fingerprints(disks: &[Disk]) -> Vec<(Dev, u64)> {
+pub(super) fn fingerprints(disks: &[Disk]) -> Vec<(Dev, u64)> {
     (0u16..).zip(disks).skip(1).map(|(dev, disk)| (Dev(dev), disk.fingerprint())).collect()
 }
 
@@ -220,7 +224,10 @@ pub fn fingerprints(disks: &[Disk]) -> Vec<(Dev, u64)> {
 /// # Errors
 ///
 /// What went wrong.
-pub fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Disk>, Wrong> {
+pub(super) fn close<E: Engine>(
+    mut machine: Machine<E>,
+    rng: &mut Rng,
+) -> Result<Vec<Disk>, Wrong> {
     let fingerprints = fingerprints(&machine.disks);
     machine.core.close(&fingerprints);
     machine.drain()?;
@@ -242,7 +249,7 @@ pub fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Di
 /// # Errors
 ///
 /// What went wrong.
-pub fn ask<E: Engine>(
+pub(super) fn ask<E: Engine>(
     machine: &mut Machine<E>,
     rng: &mut Rng,
     bytes: Vec<u8>,
@@ -259,7 +266,7 @@ pub fn ask<E: Engine>(
 /// # Errors
 ///
 /// What went wrong.
-pub fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
+pub(super) fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
     let mut all = list_all(machine, rng)?;
     all.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
     Ok(all)
@@ -270,7 +277,10 @@ pub fn list<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Ro
 /// # Errors
 ///
 /// What went wrong.
-pub fn list_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Vec<Row>, Wrong> {
+pub(super) fn list_all<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+) -> Result<Vec<Row>, Wrong> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         let reply = ask(machine, rng, command::list(from))?;
@@ -293,7 +303,7 @@ pub fn list_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Ve
 /// # Errors
 ///
 /// What went wrong.
-pub fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep, Wrong> {
+pub(super) fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep, Wrong> {
     let mut sweep = Sweep { rows: list(machine, rng)?, ..Sweep::default() };
     for row in &sweep.rows {
         let shown = read_all(machine, rng, row).map_err(|w| format!("{}: {w}", row.name))?;

@@ -31,7 +31,7 @@ struct Version {
 
 /// A write in flight.
 #[derive(Clone, Debug)]
-pub struct Writing {
+pub(super) struct Writing {
     write: u64,
     begun: u64,
     at: u64,
@@ -41,7 +41,7 @@ pub struct Writing {
 
 /// What a write in flight does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Stores; with `fua`, durable when done.
     Write {
         /// Durable when done.
@@ -53,18 +53,18 @@ pub enum Kind {
 
 /// A read in flight.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub(super) struct Reading {
     at: u64,
     found: Vec<Block>,
 }
 
 /// A flush in flight: what had completed before it began.
 #[derive(Clone, Copy, Debug)]
-pub struct Flushing(u64);
+pub(super) struct Flushing(u64);
 
 /// What outlives a crash, decided by hashing alone.
 #[derive(Clone, Copy, Debug)]
-pub struct Survive {
+pub(super) struct Survive {
     /// Decides.
     pub seed: u64,
     /// Percent of the writes that are kept.
@@ -83,7 +83,7 @@ impl Survive {
 
 /// A simulated disk.
 #[derive(Clone, Debug)]
-pub struct Disk {
+pub(super) struct Disk {
     /// As the core is told.
     pub device: Device,
     /// A failed flush loses what it was to cover, for good.
@@ -97,7 +97,7 @@ pub struct Disk {
 impl Disk {
     /// A disk of zeros.
     #[must_use]
-    pub fn new(device: Device, treacherous: bool) -> Self {
+    pub(super) fn new(device: Device, treacherous: bool) -> Self {
         let mut disk = Self {
             device,
             treacherous,
@@ -111,7 +111,7 @@ impl Disk {
     }
 
     /// Makes it `bytes` large; it never shrinks.
-    pub fn grow(&mut self, bytes: u64) {
+    pub(super) fn grow(&mut self, bytes: u64) {
         self.device.size = self.device.size.max(bytes);
         let blocks = self.device.size.div_ceil(u64::from(self.device.block));
         let pages = blocks.div_ceil(PAGE as u64);
@@ -132,14 +132,14 @@ impl Disk {
     }
 
     /// Stores a block durably, without any step: for what was there before the story begins.
-    pub fn put(&mut self, block: u64, data: Block) {
+    pub(super) fn put(&mut self, block: u64, data: Block) {
         let (page, at) = Self::place(block);
         Rc::make_mut(&mut self.durable[page])[at] = data;
     }
 
     /// The content that a read finds now.
     #[must_use]
-    pub fn get(&self, block: u64) -> &Block {
+    pub(super) fn get(&self, block: u64) -> &Block {
         let (page, at) = Self::place(block);
         match self.pending.get(&block).and_then(|versions| versions.last()) {
             Some(version) => &version.data,
@@ -149,13 +149,13 @@ impl Disk {
 
     /// A hash of all that a read finds now.
     #[must_use]
-    pub fn fingerprint(&self) -> u64 {
+    pub(super) fn fingerprint(&self) -> u64 {
         let blocks = self.device.size / u64::from(self.device.block);
         (0..blocks).fold(1, |sum, block| mix(sum ^ self.get(block).value()))
     }
 
     /// Begins a write.
-    pub fn begin_write(&mut self, at: u64, data: Vec<Block>, kind: Kind) -> u64 {
+    pub(super) fn begin_write(&mut self, at: u64, data: Vec<Block>, kind: Kind) -> u64 {
         let write = self.tick();
         self.flying.push(Writing { write, begun: write, at, data, kind });
         write
@@ -163,12 +163,12 @@ impl Disk {
 
     /// The data of a write in flight.
     #[must_use]
-    pub fn data_of(&self, write: u64) -> Option<&[Block]> {
+    pub(super) fn data_of(&self, write: u64) -> Option<&[Block]> {
         self.flying.iter().find(|f| f.write == write).map(|f| f.data.as_slice())
     }
 
     /// Ends a write; one that failed has stored any of its blocks.
-    pub fn end_write(&mut self, write: u64, ok: bool, rng: &mut Rng) {
+    pub(super) fn end_write(&mut self, write: u64, ok: bool, rng: &mut Rng) {
         let done = self.tick();
         let Some(index) = self.flying.iter().position(|f| f.write == write) else { return };
         let flight = self.flying.swap_remove(index);
@@ -196,13 +196,13 @@ impl Disk {
 
     /// Begins a read.
     #[must_use]
-    pub fn begin_read(&self, at: u64, blocks: u64) -> Reading {
+    pub(super) fn begin_read(&self, at: u64, blocks: u64) -> Reading {
         Reading { at, found: (at..at + blocks).map(|b| self.get(b).clone()).collect() }
     }
 
     /// Ends a read: in each block what was there when it began, what is there now, or what a
     /// write in flight is putting there.
-    pub fn end_read(&self, reading: Reading, rng: &mut Rng) -> Vec<Block> {
+    pub(super) fn end_read(&self, reading: Reading, rng: &mut Rng) -> Vec<Block> {
         let mut found = reading.found;
         for (block, data) in (reading.at..).zip(found.iter_mut()) {
             let now = self.get(block);
@@ -222,12 +222,12 @@ impl Disk {
     }
 
     /// Begins a flush.
-    pub fn begin_flush(&mut self) -> Flushing {
+    pub(super) fn begin_flush(&mut self) -> Flushing {
         Flushing(self.tick())
     }
 
     /// Ends a flush. After a failed one, a treacherous disk has forgotten that it owes the data.
-    pub fn end_flush(&mut self, flush: Flushing, ok: bool) {
+    pub(super) fn end_flush(&mut self, flush: Flushing, ok: bool) {
         let pending = std::mem::take(&mut self.pending);
         for (block, mut versions) in pending {
             if !ok {
@@ -248,7 +248,7 @@ impl Disk {
 
     /// The disk after a crash.
     #[must_use]
-    pub fn crashed(&self, survive: Survive) -> Self {
+    pub(super) fn crashed(&self, survive: Survive) -> Self {
         let mut after = Self {
             device: self.device,
             treacherous: self.treacherous,

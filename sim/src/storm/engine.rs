@@ -14,7 +14,7 @@ use super::rng::Rng;
 
 /// A production volume that the pool knows of.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(super) struct Found {
     /// Its device.
     pub dev: Dev,
     /// Bytes.
@@ -25,7 +25,7 @@ pub struct Found {
 
 /// An opened volume.
 #[derive(Clone, Debug)]
-pub struct Opened<F> {
+pub(super) struct Opened<F> {
     /// For requests.
     pub handle: Handle,
     /// Bytes.
@@ -40,7 +40,7 @@ pub struct Opened<F> {
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug)]
-pub enum Routed<T> {
+pub(super) enum Routed<T> {
     /// Straight to this device, from this byte on; then `leave` with the token.
     Pass(Dev, u64, T),
     /// Through the core.
@@ -48,7 +48,7 @@ pub enum Routed<T> {
 }
 
 /// `rwsnap_core`'s `Core` and `Fast`; see there.
-pub trait Engine: Sized {
+pub(super) trait Engine: Sized {
     /// What is under way, for a person.
     fn dump(&self) -> String {
         String::new()

@@ -6,7 +6,7 @@ use super::rng::Rng;
 
 /// What a step does to a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Touch {
+pub(super) enum Touch {
     /// Reads.
     Read,
     /// Writes, zeroes or discards.
@@ -36,7 +36,7 @@ struct Rule {
 
 /// The rules of one seed.
 #[derive(Clone, Debug, Default)]
-pub struct Faults {
+pub(super) struct Faults {
     rules: Vec<Rule>,
     steps: u64,
     /// Steps failed so far.
@@ -45,24 +45,24 @@ pub struct Faults {
 
 impl Faults {
     /// Up to three rules over devices of these sizes in blocks, within about `steps` steps.
-    pub fn draw(rng: &mut Rng, sizes: &[u64], steps: u64) -> Self {
+    pub(super) fn draw(rng: &mut Rng, sizes: &[u64], steps: u64) -> Self {
         let rules = (0..rng.range(1, 3)).map(|_| Rule::draw(rng, sizes, steps)).collect();
         Self { rules, steps: 0, struck: 0 }
     }
 
     /// Whether the disks can fail in this seed at all.
     #[must_use]
-    pub fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         !self.rules.is_empty()
     }
 
     /// The disks are sound from now on.
-    pub fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.rules.clear();
     }
 
     /// Whether the step that ends now fails.
-    pub fn strikes(
+    pub(super) fn strikes(
         &mut self,
         rng: &mut Rng,
         dev: usize,

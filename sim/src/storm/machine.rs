@@ -20,11 +20,11 @@ use super::plan::Plan;
 use super::rng::{mix, Rng};
 
 /// What the storm found wrong, in words.
-pub type Wrong = String;
+pub(super) type Wrong = String;
 
 /// A client's request.
 #[derive(Clone, Debug)]
-pub struct Io {
+pub(super) struct Io {
     /// The opened volume.
     pub handle: Handle,
     /// What to do.
@@ -41,7 +41,7 @@ pub struct Io {
 
 /// What happened to something that was handed in.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// A request is done: its number and itself.
     Io(u64, Io),
     /// A command is done: its cookie and reply.
@@ -84,7 +84,7 @@ enum Waiting {
 }
 
 /// See the module.
-pub struct Machine<E: Engine> {
+pub(super) struct Machine<E: Engine> {
     /// The core.
     pub core: E,
     /// Its devices, the save volume first.
@@ -116,7 +116,7 @@ fn dev_index(dev: Dev) -> usize {
 
 impl<E: Engine> Machine<E> {
     /// A core that begins to open the pool on these disks.
-    pub fn new(core: E, disks: Vec<Disk>, save_limit: u64) -> Self {
+    pub(super) fn new(core: E, disks: Vec<Disk>, save_limit: u64) -> Self {
         let block = disks.first().map_or(512, |d| d.device.block);
         Self {
             core,
@@ -138,29 +138,29 @@ impl<E: Engine> Machine<E> {
     }
 
     /// How many steps are open.
-    pub fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.open.len()
     }
 
     /// Which device an open step is on.
-    pub fn device_of(&self, index: usize) -> usize {
+    pub(super) fn device_of(&self, index: usize) -> usize {
         self.open[index].dev
     }
 
     /// Whether an open step is one of the few that take long.
-    pub fn is_stuck(&self, index: usize, now: u64, plan: &Plan) -> bool {
+    pub(super) fn is_stuck(&self, index: usize, now: u64, plan: &Plan) -> bool {
         let open = &self.open[index];
         let chance = mix(plan.seed ^ mix(open.serial));
         chance % 100 < plan.stuck && now < open.born + 20 + (chance >> 8) % 300
     }
 
     /// Requests and commands that have not ended.
-    pub fn pending(&self) -> usize {
+    pub(super) fn pending(&self) -> usize {
         self.ios.len() + self.commands.len()
     }
 
     /// The device as the core is told of it.
-    pub fn device(&self, dev: Dev) -> Option<Device> {
+    pub(super) fn device(&self, dev: Dev) -> Option<Device> {
         self.disks.get(dev_index(dev)).map(|d| d.device)
     }
 
@@ -169,7 +169,12 @@ impl<E: Engine> Machine<E> {
     /// # Errors
     ///
     /// What the core did wrong.
-    pub fn request(&mut self, io: Io, fast: Option<&E::Fast>, cpu: u32) -> Result<u64, Wrong> {
+    pub(super) fn request(
+        &mut self,
+        io: Io,
+        fast: Option<&E::Fast>,
+        cpu: u32,
+    ) -> Result<u64, Wrong> {
         let number = self.next;
         self.next += 1;
         let (op, at) = (io.op, io.at * self.block);
@@ -239,7 +244,7 @@ impl<E: Engine> Machine<E> {
     /// # Errors
     ///
     /// What the core did wrong.
-    pub fn command(&mut self, bytes: Vec<u8>) -> Result<u64, Wrong> {
+    pub(super) fn command(&mut self, bytes: Vec<u8>) -> Result<u64, Wrong> {
         let cookie = self.next | COMMAND;
         self.next += 1;
         self.commands.insert(cookie, ());
@@ -255,7 +260,7 @@ impl<E: Engine> Machine<E> {
     /// # Errors
     ///
     /// What the core did wrong.
-    pub fn drain(&mut self) -> Result<(), Wrong> {
+    pub(super) fn drain(&mut self) -> Result<(), Wrong> {
         loop {
             while let Some((id, step)) = self.core.poll() {
                 self.begin(id, step)?;
@@ -374,7 +379,7 @@ impl<E: Engine> Machine<E> {
     }
 
     /// What an open step touches: device, kind, first block, blocks.
-    pub fn touch(&self, index: usize) -> (usize, Touch, u64, u64) {
+    pub(super) fn touch(&self, index: usize) -> (usize, Touch, u64, u64) {
         let open = &self.open[index];
         let touch = match open.work {
             Work::Read(..) => Touch::Read,
@@ -390,7 +395,7 @@ impl<E: Engine> Machine<E> {
     /// # Errors
     ///
     /// What the core did wrong.
-    pub fn end(&mut self, index: usize, ok: bool, rng: &mut Rng) -> Result<(), Wrong> {
+    pub(super) fn end(&mut self, index: usize, ok: bool, rng: &mut Rng) -> Result<(), Wrong> {
         let Open { owner, dev, work, .. } = self.open.remove(index);
         let mut result = if ok { Ok(()) } else { Err(Fault::Io) };
         let (mut bytes, mut sums) = (Vec::new(), Vec::new());

@@ -12,7 +12,7 @@ use super::machine::{Io, Wrong};
 
 /// A piece of memory that a step moves; all in blocks but the length.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Piece {
+pub(super) enum Piece {
     /// Of the request with this number.
     Client {
         /// Its number.
@@ -45,7 +45,7 @@ pub enum Piece {
 
 impl Piece {
     /// Bytes.
-    pub const fn len(&self) -> u64 {
+    pub(super) const fn len(&self) -> u64 {
         match self {
             Self::Client { len, .. }
             | Self::Unit { len, .. }
@@ -57,7 +57,7 @@ impl Piece {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub(super) struct Memory {
     block: usize,
     units: Vec<Vec<Block>>,
     /// Cookie of a part: its request's number and the first block of its buffer.
@@ -72,23 +72,23 @@ fn size(n: impl TryInto<usize>) -> usize {
 
 impl Memory {
     /// Nothing yet; blocks of `block` bytes.
-    pub fn new(block: u32) -> Self {
+    pub(super) fn new(block: u32) -> Self {
         let (units, parts) = (Vec::new(), BTreeMap::new());
         Self { block: size(block), units, parts, bytes: Vec::new(), sums: Vec::new() }
     }
 
     /// The part `cookie` of request `io` begins at this block of its buffer.
-    pub fn buffer(&mut self, cookie: u64, io: u64, first: usize) {
+    pub(super) fn buffer(&mut self, cookie: u64, io: u64, first: usize) {
         self.parts.insert(cookie, (io, first));
     }
 
     /// The part is done; which request's it was.
-    pub fn release(&mut self, cookie: u64) -> Option<u64> {
+    pub(super) fn release(&mut self, cookie: u64) -> Option<u64> {
         self.parts.remove(&cookie).map(|(io, _)| io)
     }
 
     /// The copy units among the pieces.
-    pub fn units(pieces: &[Piece]) -> impl Iterator<Item = usize> + Clone + '_ {
+    pub(super) fn units(pieces: &[Piece]) -> impl Iterator<Item = usize> + Clone + '_ {
         pieces.iter().filter_map(|piece| match piece {
             Piece::Unit { unit, .. } => Some(*unit),
             _ => None,
@@ -118,7 +118,12 @@ impl Memory {
     }
 
     /// The pieces of a step, which must be `len` bytes together.
-    pub fn pieces<E: Engine>(&self, core: &E, id: StepId, len: u64) -> Result<Vec<Piece>, Wrong> {
+    pub(super) fn pieces<E: Engine>(
+        &self,
+        core: &E,
+        id: StepId,
+        len: u64,
+    ) -> Result<Vec<Piece>, Wrong> {
         let mut pieces = Ok(Vec::new());
         core.segs(id, &mut |seg| {
             if let Ok(found) = &mut pieces {
@@ -141,7 +146,7 @@ impl Memory {
     }
 
     /// The data that a write step stores, and its pieces.
-    pub fn gather<E: Engine>(
+    pub(super) fn gather<E: Engine>(
         &self,
         core: &E,
         id: StepId,
@@ -185,7 +190,7 @@ impl Memory {
 
     /// Puts what a read found into its pieces. What metadata and which sums it gives is then to
     /// be had from `taken`.
-    pub fn scatter(
+    pub(super) fn scatter(
         &mut self,
         pieces: &[Piece],
         found: Vec<Block>,
@@ -240,12 +245,12 @@ impl Memory {
     }
 
     /// Metadata and sums of the read scattered last.
-    pub fn taken(&mut self) -> (Vec<u8>, Vec<u64>) {
+    pub(super) fn taken(&mut self) -> (Vec<u8>, Vec<u64>) {
         (std::mem::take(&mut self.bytes), std::mem::take(&mut self.sums))
     }
 
     /// Zeros the pieces, which are clients'.
-    pub fn clear(&self, pieces: &[Piece], ios: &mut BTreeMap<u64, Io>) {
+    pub(super) fn clear(&self, pieces: &[Piece], ios: &mut BTreeMap<u64, Io>) {
         for piece in pieces {
             if let Piece::Client { io, at, len } = piece {
                 let blocks = size(*len) / self.block;

@@ -11,11 +11,11 @@ use std::rc::Rc;
 use super::cell::{Cell, Version};
 
 /// Names a volume or snapshot for as long as the model lives.
-pub type Key = u32;
+pub(super) type Key = u32;
 
 /// What it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sort {
+pub(super) enum Sort {
     /// A production volume on this device.
     Production(u16),
     /// A clone of this snapshot.
@@ -26,7 +26,7 @@ pub enum Sort {
 
 /// The part of the name that is its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Label {
+pub(super) enum Label {
     /// This.
     Exact(String),
     /// The core chooses; it begins like this.
@@ -35,7 +35,7 @@ pub enum Label {
 
 /// A volume or snapshot.
 #[derive(Clone, Debug)]
-pub struct Entity {
+pub(super) struct Entity {
     /// What it is.
     pub sort: Sort,
     /// The production volume it goes back to.
@@ -62,7 +62,7 @@ pub struct Entity {
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Model {
+pub(super) struct Model {
     /// All of them.
     pub entities: BTreeMap<Key, Entity>,
     /// The span that each moment may still lie in.
@@ -74,7 +74,7 @@ pub struct Model {
 
 impl Model {
     /// Adds one.
-    pub fn insert(&mut self, sort: Sort, label: Label, cells: Vec<Cell>) -> Key {
+    pub(super) fn insert(&mut self, sort: Sort, label: Label, cells: Vec<Cell>) -> Key {
         self.next += 1;
         let root = match sort {
             Sort::Production(_) => self.next,
@@ -99,7 +99,7 @@ impl Model {
 
     /// Its full name, if the model knows it.
     #[must_use]
-    pub fn name(&self, key: Key) -> Option<String> {
+    pub(super) fn name(&self, key: Key) -> Option<String> {
         let entity = self.entities.get(&key)?;
         let Label::Exact(part) = &entity.label else { return None };
         match entity.sort {
@@ -110,30 +110,30 @@ impl Model {
 
     /// Its name for people.
     #[must_use]
-    pub fn show(&self, key: Key) -> String {
+    pub(super) fn show(&self, key: Key) -> String {
         self.name(key).unwrap_or_else(|| format!("(number {key})"))
     }
 
     /// All keys whose entity has this property.
-    pub fn keys(&self, which: impl Fn(&Entity) -> bool) -> Vec<Key> {
+    pub(super) fn keys(&self, which: impl Fn(&Entity) -> bool) -> Vec<Key> {
         self.entities.iter().filter(|(_, e)| which(e)).map(|(&k, _)| k).collect()
     }
 
     /// The snapshots of a volume, oldest first.
     #[must_use]
-    pub fn snapshots(&self, of: Key) -> Vec<Key> {
+    pub(super) fn snapshots(&self, of: Key) -> Vec<Key> {
         self.keys(|e| e.sort == Sort::Snapshot(of))
     }
 
     /// The clones based on a snapshot, and their snapshots from the time when they were.
     #[must_use]
-    pub fn dependants(&self, of: Key) -> Vec<Key> {
+    pub(super) fn dependants(&self, of: Key) -> Vec<Key> {
         self.keys(|e| e.sort == Sort::Clone(of) || e.base == Some(of))
     }
 
     /// The volume itself, or the one a snapshot is named after.
     #[must_use]
-    pub fn volume(&self, key: Key) -> Key {
+    pub(super) fn volume(&self, key: Key) -> Key {
         match self.entities.get(&key).map(|e| e.sort) {
             Some(Sort::Snapshot(owner)) => owner,
             _ => key,
@@ -142,13 +142,13 @@ impl Model {
 
     /// The production volume that a volume or snapshot goes back to.
     #[must_use]
-    pub fn root(&self, key: Key) -> Key {
+    pub(super) fn root(&self, key: Key) -> Key {
         self.entities.get(&key).map_or(key, |e| e.root)
     }
 
     /// It and all that hangs on it.
     #[must_use]
-    pub fn closure(&self, key: Key) -> Vec<Key> {
+    pub(super) fn closure(&self, key: Key) -> Vec<Key> {
         let mut all = vec![key];
         let mut at = 0;
         while let Some(&on) = all.get(at) {
@@ -161,7 +161,7 @@ impl Model {
     }
 
     /// The blocks, to be changed.
-    pub fn cells(&mut self, key: Key) -> &mut [Cell] {
+    pub(super) fn cells(&mut self, key: Key) -> &mut [Cell] {
         match self.entities.get_mut(&key) {
             Some(entity) => Rc::make_mut(&mut entity.cells).as_mut_slice(),
             None => &mut [],
@@ -170,7 +170,7 @@ impl Model {
 
     /// What one who looks at a block between two moments may see.
     #[must_use]
-    pub fn seen(&self, key: Key, block: usize, begin: u64, end: u64) -> Vec<Version> {
+    pub(super) fn seen(&self, key: Key, block: usize, begin: u64, end: u64) -> Vec<Version> {
         let Some(entity) = self.entities.get(&key) else { return Vec::new() };
         match (entity.cells.get(block), entity.sort) {
             (None, _) => Vec::new(),
@@ -180,7 +180,7 @@ impl Model {
     }
 
     /// Adds the snapshot `label` of `of`, named after `owner`, at a moment between two.
-    pub fn snapshot(&mut self, of: Key, owner: Key, label: Label, moment: usize) -> Key {
+    pub(super) fn snapshot(&mut self, of: Key, owner: Key, label: Label, moment: usize) -> Key {
         let (begin, end) = self.moments[moment];
         let Some(source) = self.entities.get(&of) else { return 0 };
         let still = matches!(source.sort, Sort::Snapshot(_));
@@ -206,20 +206,20 @@ impl Model {
     }
 
     /// A new moment between two.
-    pub fn moment(&mut self, begin: u64, end: u64) -> usize {
+    pub(super) fn moment(&mut self, begin: u64, end: u64) -> usize {
         self.moments.push((begin, end));
         self.moments.len() - 1
     }
 
     /// Adds the clone `label` of the snapshot `base`.
-    pub fn clone_of(&mut self, base: Key, label: Label, now: u64) -> Key {
+    pub(super) fn clone_of(&mut self, base: Key, label: Label, now: u64) -> Key {
         let Some(source) = self.entities.get(&base) else { return 0 };
         let cells = source.cells.iter().map(|cell| cell.frozen(now, now)).collect();
         self.insert(Sort::Clone(base), label, cells)
     }
 
     /// From a moment between two on, `to` shows what `from` showed then, durably.
-    pub fn replace(&mut self, to: Key, from: Key, begin: u64, end: u64) {
+    pub(super) fn replace(&mut self, to: Key, from: Key, begin: u64, end: u64) {
         let Some(target) = self.entities.get(&to) else { return };
         let len = self.entities.get(&from).map_or(0, |e| e.cells.len());
         let mut cells: Vec<Cell> = target.cells.as_ref().clone();

@@ -13,7 +13,7 @@ use super::model::{Key, Label, Model, Sort};
 
 /// A volume or snapshot as the core lists it.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(super) struct Row {
     /// Its number.
     pub id: u32,
     /// The volume a snapshot is named after.
@@ -37,11 +37,11 @@ impl Row {
 }
 
 /// What blocks showed.
-pub type Shown = Vec<Result<u64, Fault>>;
+pub(super) type Shown = Vec<Result<u64, Fault>>;
 
 /// The whole pool as clients find it.
 #[derive(Clone, Debug, Default)]
-pub struct Sweep {
+pub(super) struct Sweep {
     /// All volumes and snapshots that are not hidden.
     pub rows: Vec<Row>,
     /// By number, what each block of it showed.
@@ -50,7 +50,7 @@ pub struct Sweep {
 
 /// What this seed lets happen.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Leave {
+pub(super) struct Leave {
     /// Disks fail: errors, lost chunks and a fenced pool.
     pub faults: bool,
     /// The save volume may fill, and the oldest snapshots are given up then.
@@ -62,7 +62,7 @@ pub struct Leave {
 }
 
 /// Which model entity each row is.
-pub type Matching = Vec<(Key, usize)>;
+pub(super) type Matching = Vec<(Key, usize)>;
 
 impl Model {
     /// Matches the core's list with the model.
@@ -70,7 +70,7 @@ impl Model {
     /// # Errors
     ///
     /// The first difference.
-    pub fn matching(&self, rows: &[Row], leave: Leave) -> Result<Matching, Wrong> {
+    pub(super) fn matching(&self, rows: &[Row], leave: Leave) -> Result<Matching, Wrong> {
         let mut pairs = Vec::new();
         let mut left: Vec<usize> = (0..rows.len()).collect();
         let mut chosen_by_core = Vec::new();
@@ -161,7 +161,7 @@ impl Model {
     /// # Errors
     ///
     /// The first difference.
-    pub fn judge(&self, sweep: &Sweep, leave: Leave) -> Result<Matching, Wrong> {
+    pub(super) fn judge(&self, sweep: &Sweep, leave: Leave) -> Result<Matching, Wrong> {
         let pairs = self.matching(&sweep.rows, leave)?;
         let mut moments = self.moments.clone();
         for &(key, row) in &pairs {
@@ -217,7 +217,7 @@ impl Model {
     /// # Errors
     ///
     /// The error, if it is not.
-    pub fn excused(&self, key: Key, fault: Fault, leave: Leave) -> Result<(), Wrong> {
+    pub(super) fn excused(&self, key: Key, fault: Fault, leave: Leave) -> Result<(), Wrong> {
         let given_up = leave.give_up || self.entities.get(&key).is_some_and(|e| e.given_up);
         let fine = match fault {
             Fault::Io | Fault::Lost => leave.faults,
@@ -237,7 +237,12 @@ impl Model {
     /// # Errors
     ///
     /// That it shows what it must not.
-    pub fn observe_snapshot(&mut self, key: Key, block: usize, value: u64) -> Result<(), Wrong> {
+    pub(super) fn observe_snapshot(
+        &mut self,
+        key: Key,
+        block: usize,
+        value: u64,
+    ) -> Result<(), Wrong> {
         let Some(entity) = self.entities.get(&key) else { return Ok(()) };
         let cell = &entity.cells[block];
         if !cell.versions().any(|v| v.value == value) {
@@ -255,7 +260,7 @@ impl Model {
     }
 
     /// Takes over what the core listed: numbers, names that it chose, what is gone or given up.
-    pub fn adopt(&mut self, rows: &[Row], pairs: &Matching) {
+    pub(super) fn adopt(&mut self, rows: &[Row], pairs: &Matching) {
         self.entities.retain(|key, _| pairs.iter().any(|(k, _)| k == key));
         for &(key, row) in pairs {
             let row = &rows[row];
@@ -269,7 +274,7 @@ impl Model {
     }
 
     /// Takes over what blocks showed after a crash: it is what they hold from now on.
-    pub fn settle(&mut self, sweep: &Sweep, pairs: &Matching) {
+    pub(super) fn settle(&mut self, sweep: &Sweep, pairs: &Matching) {
         for &(key, row) in pairs {
             // Before a crash the flag may be seen although it is not durable yet.
             let given_up = sweep.rows[row].is(rows::FLAG_GIVEN_UP);

@@ -9,11 +9,11 @@ use super::fault::Faults;
 use super::rng::Rng;
 
 /// What to do when the save volume is full, as the properties name it.
-pub const WHEN_FULL: [&str; 4] = ["grow", "oldest", "stall", "fail"];
+pub(super) const WHEN_FULL: [&str; 4] = ["grow", "oldest", "stall", "fail"];
 
 /// In which order open steps end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
+pub(super) enum Order {
     /// Any.
     Random,
     /// The oldest first.
@@ -26,7 +26,7 @@ pub enum Order {
 
 /// How likely each kind of turn is.
 #[derive(Clone, Copy, Debug)]
-pub struct Weights {
+pub(super) struct Weights {
     /// An open step ends.
     pub step: u64,
     /// A client begins a request.
@@ -41,7 +41,7 @@ pub struct Weights {
 
 /// What clients ask for.
 #[derive(Clone, Copy, Debug)]
-pub struct Mix {
+pub(super) struct Mix {
     /// Reads.
     pub read: u64,
     /// Writes.
@@ -56,7 +56,7 @@ pub struct Mix {
 
 /// The knobs of one seed.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// The seed.
     pub seed: u64,
     /// Bytes in a logical block of every device.
@@ -114,7 +114,7 @@ pub struct Plan {
 impl Plan {
     /// The plan of this seed.
     #[must_use]
-    pub fn draw(seed: u64) -> Self {
+    pub(super) fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let block = rng.pick(&[512, 512, 4096]);
         let chunk = rng.pick(&[4096, 4096, 4096, 8192, 16384, 65536]);
@@ -167,7 +167,7 @@ impl Plan {
     }
 
     /// All devices, the save volume first.
-    pub fn devices(&self) -> impl Iterator<Item = Device> + '_ {
+    pub(super) fn devices(&self) -> impl Iterator<Item = Device> + '_ {
         std::iter::once(self.save).chain(self.productions.iter().copied())
     }
 

@@ -118,7 +118,7 @@ pub fn main(options: &Options) -> Summary {
 
 /// Runs seeds.
 #[must_use]
-pub fn storm<E: Engine>(options: &Options) -> Summary {
+pub(super) fn storm<E: Engine>(options: &Options) -> Summary {
     keep_memory();
     let summary = Mutex::new(Summary::default());
     let next = AtomicU64::new(0);

@@ -52,7 +52,7 @@ impl Tally {
 }
 
 /// See the module.
-pub struct World<E: Engine> {
+pub(super) struct World<E: Engine> {
     pub(super) plan: Plan,
     pub(super) rng: Rng,
     pub(super) model: Model,
@@ -79,7 +79,7 @@ impl<E: Engine> World<E> {
     /// # Errors
     ///
     /// What went wrong.
-    pub fn new(plan: Plan, verbose: bool) -> Result<Self, Wrong> {
+    pub(super) fn new(plan: Plan, verbose: bool) -> Result<Self, Wrong> {
         let mut rng = Rng::new(plan.seed ^ 0x5707);
         let mut model = Model::default();
         let mut disks: Vec<Disk> = plan.devices().map(|d| Disk::new(d, false)).collect();
@@ -137,7 +137,7 @@ impl<E: Engine> World<E> {
     /// # Errors
     ///
     /// The violation.
-    pub fn run(&mut self) -> Result<(), Wrong> {
+    pub(super) fn run(&mut self) -> Result<(), Wrong> {
         for _ in 0..self.plan.turns {
             self.turn()?;
             if self.rng.below(1000) < self.plan.images {
@@ -224,7 +224,7 @@ impl<E: Engine> World<E> {
 
 /// What the production volume on this device is called.
 #[must_use]
-pub fn production(dev: u16) -> String {
+pub(super) fn production(dev: u16) -> String {
     if dev == 1 {
         "prod".into()
     } else {

@@ -22,7 +22,7 @@ type Holder = (u32, u64, u32);
 /// # Errors
 ///
 /// That there is none.
-pub fn status<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<PoolRow, Wrong> {
+pub(super) fn status<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<PoolRow, Wrong> {
     let reply = crash::ask(machine, rng, command::query(Verb::Status, "", 0))?;
     let (_, rows) = command::parse(&reply)?;
     let row = rows.first().ok_or("no status")?;
@@ -56,7 +56,7 @@ fn runs<E: Engine>(
 /// # Errors
 ///
 /// The first contradiction.
-pub fn check<E: Engine>(
+pub(super) fn check<E: Engine>(
     machine: &mut Machine<E>,
     rng: &mut Rng,
     exactly: bool,
@@ -97,7 +97,7 @@ pub fn check<E: Engine>(
 }
 
 /// All maps, for people.
-pub fn show<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> String {
+pub(super) fn show<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> String {
     let mut text = String::new();
     for row in crash::list_all(machine, rng).unwrap_or_default() {
         text += &format!("{} (number {}, flags {:#x}):", row.name, row.id, row.flags);

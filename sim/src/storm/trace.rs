@@ -6,7 +6,7 @@ use super::rng::mix;
 
 /// The trace of one seed.
 #[derive(Clone, Debug)]
-pub struct Trace {
+pub(super) struct Trace {
     hash: u64,
     verbose: bool,
 }
@@ -14,19 +14,19 @@ pub struct Trace {
 impl Trace {
     /// An empty trace; with `verbose`, lines are printed.
     #[must_use]
-    pub const fn new(verbose: bool) -> Self {
+    pub(super) const fn new(verbose: bool) -> Self {
         Self { hash: 0, verbose }
     }
 
     /// Folds numbers into the hash.
-    pub fn note(&mut self, numbers: &[u64]) {
+    pub(super) fn note(&mut self, numbers: &[u64]) {
         for &number in numbers {
             self.hash = mix(self.hash ^ number);
         }
     }
 
     /// Prints a line if asked for.
-    pub fn say(&self, line: impl FnOnce() -> String) {
+    pub(super) fn say(&self, line: impl FnOnce() -> String) {
         if self.verbose {
             println!("{}", line());
         }
@@ -34,13 +34,13 @@ impl Trace {
 
     /// Whether lines are printed.
     #[must_use]
-    pub const fn is_verbose(&self) -> bool {
+    pub(super) const fn is_verbose(&self) -> bool {
         self.verbose
     }
 
     /// The hash so far.
     #[must_use]
-    pub const fn hash(&self) -> u64 {
+    pub(super) const fn hash(&self) -> u64 {
         self.hash
     }
 }

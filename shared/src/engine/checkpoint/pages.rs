@@ -166,7 +166,7 @@ impl<P: Platform> Core<P> {
                 return Ok(());
             }
             let c = &mut self.checkpoint;
-            match c.builder.step(&self.platform, &mut self.layers, &mut self.meta) {
+            match c.builder.step(&self.platform, &mut self.layers, &mut *self.meta) {
                 Ok(Progress::More) => {}
                 Ok(Progress::Emit { page }) => {
                     let place = self.superblock.page_byte(page).ok_or(crate::bug!())?;

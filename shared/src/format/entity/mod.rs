@@ -18,7 +18,6 @@ pub use page::{fill_page, read_page, PER_PAGE};
 pub use props::{PropertyError, PROPERTY_BYTES, VALUE_MAX};
 
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::FromZeros;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::control::rows::FLAG_GIVEN_UP;
@@ -183,7 +182,7 @@ const _: () = assert!(size_of::<Entity>() == ENTITY_BYTES);
 
 impl Default for Entity {
     fn default() -> Self {
-        Self::new_zeroed()
+        Self::ZERO
     }
 }
 
@@ -194,6 +193,9 @@ impl core::fmt::Debug for Entity {
 }
 
 impl Entity {
+    /// No entity: all zero.
+    pub const ZERO: Self = zerocopy::transmute!([0u8; ENTITY_BYTES]);
+
     /// An entity of this kind; all else is zero.
     #[must_use]
     pub fn new(kind: Kind, id: EntityId) -> Self {

@@ -112,17 +112,15 @@ pub struct Finder {
 
 impl Default for Finder {
     fn default() -> Self {
-        Self {
-            best: Superblock::default(),
-            found: false,
-            sound: 0,
-            clash: false,
-            why: WhyBad::Foreign,
-        }
+        Self::NEW
     }
 }
 
 impl Finder {
+    /// One that has seen nothing. It takes 4 KiB: where the stack is small, copy it to the heap.
+    pub const NEW: Self =
+        Self { best: Superblock::ZERO, found: false, sound: 0, clash: false, why: WhyBad::Foreign };
+
     /// Looks at one copy; at none if it could not be read (`bytes` is empty).
     pub fn feed<P: Platform>(&mut self, platform: &P, bytes: &[u8]) {
         match Superblock::parse(platform, bytes) {

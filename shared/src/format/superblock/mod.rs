@@ -18,7 +18,7 @@ pub use find::{Finder, WhyBad};
 pub use layout::{LayoutError, Options};
 
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::page::PAGE_BITS;
@@ -206,11 +206,14 @@ const _: () = assert!(size_of::<Superblock>() == PAGE);
 
 impl Default for Superblock {
     fn default() -> Self {
-        Self::new_zeroed()
+        Self::ZERO
     }
 }
 
 impl Superblock {
+    /// All zero.
+    pub const ZERO: Self = zerocopy::transmute!([0u8; PAGE]);
+
     /// Sets magic and checksum; from here on the bytes may be written.
     pub fn seal<P: Platform>(&mut self, platform: &P) {
         self.magic = MAGIC;

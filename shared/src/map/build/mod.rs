@@ -122,7 +122,7 @@ impl<P: Platform> Builder<P> {
             depth: 0,
             attach: None,
             next: None,
-            scratch: p.array(2, Group::new()).ok_or(Fault::NoMemory)?,
+            scratch: p.array(2, &Group::EMPTY).ok_or(Fault::NoMemory)?,
             phase: Phase::Idle,
             old: None,
             pool,

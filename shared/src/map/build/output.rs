@@ -43,11 +43,11 @@ impl<P: Platform> Output<P> {
     pub(super) fn new(p: &P) -> Result<Self, Fault> {
         let kids = INNER_FULL * (LEVELS - 1);
         Ok(Self {
-            records: p.array(LEAF_ROOM, RawRecord::default()).ok_or(Fault::NoMemory)?,
-            kids: p.array(kids, RawChild::default()).ok_or(Fault::NoMemory)?,
+            records: p.array(LEAF_ROOM, &RawRecord::default()).ok_or(Fault::NoMemory)?,
+            kids: p.array(kids, &RawChild::default()).ok_or(Fault::NoMemory)?,
             lens: [0; LEVELS],
             last: None,
-            page: p.array(1, [0; PAGE]).ok_or(Fault::NoMemory)?,
+            page: p.array(1, &[0; PAGE]).ok_or(Fault::NoMemory)?,
         })
     }
 

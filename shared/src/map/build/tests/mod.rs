@@ -23,7 +23,7 @@ impl Pool {
     fn new(delta: usize, cache: usize) -> Self {
         let sizes = Sizes { delta, pending: 1000, cache };
         Self {
-            layers: Layers::new(&Bench, sizes, POOL, None).unwrap(),
+            layers: *Layers::new(&Bench, sizes, POOL, None).unwrap(),
             builder: Builder::new(&Bench, POOL).unwrap(),
             store: Store::default(),
             generation: 0,

@@ -5,38 +5,25 @@
 //! The driver has found the superblock (`format::superblock::Finder`). One read is under way at a
 //! time. When all of the log is applied, what was read is made durable by a flush, a superblock of a
 //! new generation says where the log ends, and from there on blocks bear that generation (rule 3).
+//! `build.rs` takes the memory, `replay.rs` reads the log.
+
+mod build;
+mod replay;
 
 use crate::api::{Device, Done, Limits, Step};
-use crate::catalog::Catalog;
 use crate::control::{Name, Refusal};
-use crate::engine::checkpoint::Checkpoint;
-use crate::engine::slab::{Queue, Slab};
-use crate::engine::space::Space;
-use crate::engine::step::{Open, Owner, Piece, Steps, SEGS};
-use crate::engine::task::Task;
-use crate::engine::view::{View, Volume};
+use crate::engine::step::{Open, Owner, Piece, SEGS};
 use crate::engine::views::device_of;
-use crate::engine::{Claims, Commit, CopyUnits, Core, Flush, Stats, Versions};
+use crate::engine::Core;
 use crate::fast::Fast;
 use crate::fault::Fault;
 use crate::format::entity::{read_page, Entity, Kind, FLAG_FINGERPRINT};
-use crate::format::log::{Counters, Entry, Fold};
 use crate::format::superblock::Superblock;
-use crate::lifecycle::Lifecycle;
-use crate::log::{Damage, Recovery, Resume, Start, Want, Writer};
-use crate::map::{Group, Layers, Root, Sizes};
+use crate::log::{Damage, Recovery, Resume};
+use crate::map::Root;
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::slots::{Meta, Slots};
-use crate::units::{Dev, EntityId, Epoch, LogPos, MapId, PageNo, PAGE, PAGE_BYTES};
-
-/// Volumes at run time, and what is opened, at most.
-const VOLUMES: u32 = 2048;
-const VIEWS: u32 = 2048;
-/// Tasks beside those of clients: sweep, merge, commands.
-const OWN_TASKS: u32 = 96;
-/// Blocks of the log that are read at once.
-const BATCH: u64 = 16;
+use crate::units::{Dev, EntityId, LogPos, PageNo};
 
 /// Why a pool cannot be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,100 +122,12 @@ impl<P: Platform> Core<P> {
         if save.size < need {
             return Err(OpenError::Short { need });
         }
-        let mut core = Self::build(platform, limits, save, superblock)?;
-        core.opening_next();
-        Ok(core)
-    }
-
-    fn build(
-        p: P,
-        limits: &Limits,
-        save: Device,
-        superblock: &Superblock,
-    ) -> Result<Self, OpenError> {
-        let pool = superblock.pool_number();
-        let n = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        let tasks = limits.requests.saturating_add(OWN_TASKS);
-        let start = Start::of(superblock);
-        let resume = Resume {
-            generation: superblock.log_generation.get(),
-            super_generation: superblock.generation.get(),
-            start: start.pos,
-            head: start.pos,
-            hash: start.hash,
-        };
-        let sizes = Sizes {
-            delta: n(limits.delta_records),
-            pending: n((limits.delta_records / 4).max(2048)),
-            cache: n(limits.cache_pages.max(4)),
-        };
-        let root = root_of(superblock);
-        let no_memory = Fault::NoMemory;
-        Ok(Self {
-            geometry: superblock.geometry().ok_or(OpenError::Corrupt)?,
-            block: superblock.block.get(),
-            save,
-            superblock: *superblock,
-            limits: *limits,
-            mutant: None,
-            catalog: Catalog::new(&p, 64).ok_or(no_memory)?,
-            layers: Layers::new(&p, sizes, pool, root)?,
-            group: Group::new(),
-            slots: Slots::new(&p, superblock.slots.get(), superblock.slot_limit.get())
-                .ok_or(no_memory)?,
-            meta: Meta::new(&p, superblock.extents().map(|e| e.pages)).ok_or(no_memory)?,
-            log: Writer::new(&p, pool, superblock.log_blocks.get(), 64, &resume)
-                .ok_or(no_memory)?,
-            tasks: Slab::new(&p, tasks, Task::free())?,
-            tasks_reserved: OWN_TASKS,
-            views: Slab::new(&p, VIEWS, View::free())?,
-            vols: Slab::new(&p, VOLUMES, Volume::free())?,
-            claims: Claims::new(&p, tasks.saturating_mul(3))?,
-            steps: Steps::new(&p, limits.requests.saturating_mul(4).max(1024), tasks)?,
-            units: CopyUnits::new(&p, limits.copy_units)?,
-            versions: Versions(p.array(1024, 0).ok_or(no_memory)?),
-            run: Queue::default(),
-            walker_waiters: Queue::default(),
-            step_waiters: Queue::default(),
-            unit_waiters: Queue::default(),
-            room_waiters: Queue::default(),
-            page_waiters: p.array(64, Queue::default()).ok_or(no_memory)?,
-            walkers: 0,
-            commit: Commit::default(),
-            flush: Flush::default(),
-            checkpoint: Checkpoint::new(&p, pool)?,
-            opening: Opening {
-                phase: Phase::SlotMap(0),
-                io: 0,
-                recovery: Recovery::new(&start).map_err(OpenError::Log)?,
-                block: p.array(PAGE, 0).ok_or(no_memory)?,
-                entry: 0,
-                result: None,
-                was_clean: superblock.clean.get() != 0,
-            },
-            space: Space::new(&p)?,
-            lifecycle: Lifecycle::new(&p, limits)?,
-            counters: Counters {
-                epoch: Epoch(superblock.epoch.get()),
-                next_map: MapId(superblock.next_map.get()),
-                next_entity: EntityId(superblock.next_entity.get()),
-                slots: superblock.slots.get(),
-            },
-            slot_io: [0; 2],
-            slot_phase: false,
-            fresh_reserved: 0,
-            lowering: false,
-            span_chunks: 1,
-            cache_pages: limits.cache_pages.max(4),
-            now_ns: 0,
-            busy: false,
-            started: false,
-            closed: None,
-            closing: false,
-            fenced: None,
-            stats: Stats::default(),
-            platform: p,
-        })
+        // Built where the caller has room for it, and not moved once more.
+        let mut core = Self::build(platform, limits, save, superblock);
+        if let Ok(core) = &mut core {
+            core.opening_next();
+        }
+        core
     }
 
     /// How opening went; `None` while it is under way.
@@ -340,161 +239,6 @@ impl<P: Platform> Core<P> {
             Phase::Superblock | Phase::Done => {}
         }
         Ok(())
-    }
-
-    /// Reads what recovery wants next.
-    fn next_block(&mut self) {
-        let pos = match self.opening.recovery.want() {
-            Want::Scan(pos) | Want::Verify(pos) | Want::Apply(pos) => pos,
-            Want::Verdict(_) => {
-                self.opening.phase = Phase::Verify;
-                self.opening.entry = 0;
-                return self.next_verify();
-            }
-            Want::Nothing => {
-                self.opening.phase = Phase::Flush;
-                return self.opening_next();
-            }
-        };
-        let blocks = self.superblock.log_blocks.get();
-        let index = pos.0.checked_rem(blocks).unwrap_or(0);
-        let n = match self.opening.recovery.want() {
-            Want::Verify(_) => 1,
-            _ => BATCH.min(blocks.saturating_sub(index)),
-        };
-        let Some(at) = self.superblock.log_byte(pos) else {
-            return self.opening_fails(OpenError::Corrupt);
-        };
-        let len = u32::try_from(n.saturating_mul(PAGE_BYTES)).unwrap_or(4096);
-        self.read_meta(at, len, pos.0);
-    }
-
-    fn take_blocks(&mut self, pos: u64, open: &Open, done: &Done<'_>) -> Result<(), OpenError> {
-        let len = match open.step {
-            Step::Read { len, .. } => len,
-            _ => 0,
-        };
-        let mut next = LogPos(pos);
-        for n in 0..usize::try_from(len / 4096).unwrap_or(0) {
-            let from = n.saturating_mul(PAGE);
-            let block = done.bytes.get(from..from.saturating_add(PAGE)).unwrap_or(&[]);
-            match self.opening.recovery.want() {
-                Want::Scan(at) if at == next => self.feed(block, false)?,
-                Want::Apply(at) if at == next => self.feed(block, true)?,
-                Want::Verify(at) if at == next => {
-                    for (to, from) in self.opening.block.iter_mut().zip(block) {
-                        *to = *from;
-                    }
-                    self.feed(block, false)?;
-                    return Ok(());
-                }
-                _ => return Ok(()),
-            }
-            next = next.next();
-        }
-        Ok(())
-    }
-
-    fn feed(&mut self, block: &[u8], apply: bool) -> Result<(), OpenError> {
-        let entries = self.opening.recovery.feed(&self.platform, block).map_err(OpenError::Log)?;
-        if !apply {
-            return Ok(());
-        }
-        for entry in entries {
-            self.apply(&entry?)?;
-        }
-        Ok(())
-    }
-
-    /// Takes over an entry of the log.
-    fn apply(&mut self, entry: &Entry<'_>) -> Result<(), OpenError> {
-        match entry {
-            Entry::Put(record) | Entry::PutSummed(record, _) => {
-                if self.layers.active.room() == 0 {
-                    let need = u64::from(self.limits.delta_records).saturating_mul(2);
-                    return Err(OpenError::Delta { need });
-                }
-                self.slots.replay(record)?;
-                self.put_active(record)?;
-            }
-            Entry::Entity(entity) => {
-                self.catalog.reserve(&self.platform, 8)?;
-                self.catalog.put(entity)?;
-            }
-            Entry::Remove(id) => {
-                self.catalog.remove(*id)?;
-            }
-            Entry::Counters(counters) => self.counters = *counters,
-            Entry::Rename(id, name) => self.apply_rename(*id, name)?,
-            Entry::Note => {}
-        }
-        Ok(())
-    }
-
-    /// The next entry with a sum of the block that is being verified: its slots are read.
-    fn next_verify(&mut self) {
-        let block = &self.opening.block;
-        let pool = self.superblock.pool_number();
-        let found = crate::format::log::open(&self.platform, block, pool);
-        let skip = self.opening.entry;
-        let summed = found.and_then(|(_, entries)| {
-            entries
-                .filter_map(Result::ok)
-                .filter_map(|e| match e {
-                    Entry::PutSummed(record, sum) => Some((record, sum)),
-                    _ => None,
-                })
-                .nth(skip)
-        });
-        let Some((record, _)) = summed else { return self.verdict(true) };
-        if self.mutant(Mutant::NoSums) {
-            return self.verdict(true);
-        }
-        let n = record.slots();
-        let Some(at) = self.superblock.slot_byte(record.slot) else { return self.verdict(false) };
-        let Some(units) = self.units.chain(n) else {
-            return self.opening_fails(OpenError::NoMemory);
-        };
-        let pieces = [
-            Piece::Chain(units, n, self.geometry.chunk_bytes()),
-            Piece::None,
-            Piece::None,
-            Piece::None,
-        ];
-        let step = Step::Read { dev: Dev::SAVE, at, len: n << self.geometry.shift() };
-        self.opening.io = self.opening.io.saturating_add(1);
-        self.open_step(Owner::Open(u64::from(units)), step, pieces, 0);
-    }
-
-    fn verdict(&mut self, matches: bool) {
-        self.opening.recovery.verdict(matches);
-        self.opening.phase = Phase::Log;
-        self.next_block();
-    }
-
-    fn take_verify(&mut self, open: &Open, done: &Done<'_>) {
-        let Some(Piece::Chain(first, n, _)) = open.pieces.first().copied() else { return };
-        self.units.free(first, n);
-        let mut fold = Fold::default();
-        for sum in done.sums {
-            fold.add(*sum);
-        }
-        let pool = self.superblock.pool_number();
-        let found = crate::format::log::open(&self.platform, &self.opening.block, pool);
-        let wanted = found.and_then(|(_, entries)| {
-            entries
-                .filter_map(Result::ok)
-                .filter_map(|e| match e {
-                    Entry::PutSummed(_, sum) => Some(sum),
-                    _ => None,
-                })
-                .nth(self.opening.entry)
-        });
-        self.opening.entry = self.opening.entry.saturating_add(1);
-        if wanted != Some(fold.end()) {
-            self.opening.recovery.verdict(false);
-            self.opening.phase = Phase::Log;
-        }
     }
 
     /// Writes the superblock that says where the log ends.

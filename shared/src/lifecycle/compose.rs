@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The records that settle a word (I-17): its chunks are home, and what M has of them goes.
+//!
+//! M's versions of a chunk end one after another; each goes to the newest snapshot that holds it,
+//! or its slot is free. The group is walked twice, first to see that all pages of the tree are
+//! there, so that nothing can stop it once it has begun to log.
+
+use crate::engine::{Core, Place, What, UNSET};
+use crate::fault::Fault;
+use crate::format::entity::Entity;
+use crate::format::record::{free_run, GroupKey, Kind, Record};
+use crate::lifecycle::settle::kept;
+use crate::map::Miss;
+use crate::platform::Platform;
+use crate::units::{bit, Epoch, MapId, Slot};
+
+impl<P: Platform> Core<P> {
+    /// Walks what M has of the word; `wet`: and logs what becomes of it.
+    pub(super) fn compose(&mut self, t: u32, m: MapId, set: u64, wet: bool) -> Result<(), Miss> {
+        let word = self.tasks.at(t).word;
+        if wet {
+            self.begin_group(12)?;
+            let settled = Record {
+                map: m,
+                word,
+                epoch: Epoch(0),
+                kind: Kind::Settled,
+                mask: set,
+                slot: Slot(0),
+            };
+            self.put_logged(&settled, None)?;
+            // The version before M's first: X's own, which R and its followers hold.
+            self.tasks.at_mut(t).places = [UNSET; 64];
+        }
+        let mut from = GroupKey { map: m, word, epoch: Epoch(1) };
+        let end = GroupKey { map: m, word: word.next(), epoch: Epoch(0) };
+        while let Some(key) = self.layers.next_group(from, end, &mut self.group)? {
+            if wet {
+                for n in 0..self.group.records().len() {
+                    let Some(record) = self.group.records().get(n).copied() else { break };
+                    self.compose_record(t, &record, set)?;
+                }
+            }
+            let Some(after) = key.after() else { break };
+            from = after;
+        }
+        if wet {
+            self.compose_end(t, m, set)?;
+            self.end_group()?;
+        }
+        Ok(())
+    }
+
+    /// A record of M: the version before it ends here.
+    fn compose_record(&mut self, t: u32, record: &Record, set: u64) -> Result<(), Fault> {
+        for b in 0..64 {
+            if record.mask & set & bit(b) == 0 {
+                continue;
+            }
+            self.hand_over(t, record.map, b, record.epoch)?;
+            let what = if record.kind == Kind::New { What::New } else { What::Zero };
+            let slot = record.slot_of(b).unwrap_or_default();
+            let place = Place { what, level: 0, epoch: record.epoch, slot };
+            self.tasks.at_mut(t).set_place(b, place);
+        }
+        Ok(())
+    }
+
+    /// The version of a chunk that ends before epoch `next` goes to the newest snapshot that holds
+    /// it, if there is one; else its slot is free.
+    fn hand_over(&mut self, t: u32, m: MapId, b: u32, next: Epoch) -> Result<(), Fault> {
+        let vol = self.vols.at(self.lifecycle.merge.vol);
+        let (map, id) = (vol.map, vol.id);
+        let word = self.tasks.at(t).word;
+        let version = self.tasks.at(t).place(b);
+        let r = self.catalog.get(id).and_then(Entity::restoring).map_or(0, |r| r.r_epoch.get());
+        let first = version.what == What::Unset;
+        let least = if first { Epoch(r) } else { version.epoch };
+        let holder = self.catalog.epoch_before(map, next).filter(|&e| e >= least);
+        let blank =
+            Record { map, word, epoch: Epoch(0), kind: Kind::Copied, mask: bit(b), slot: Slot(0) };
+        if first {
+            let Some(epoch) = holder else { return Ok(()) };
+            if self.job(t).keeps & bit(b) != 0 {
+                let slot = kept(self.job(t), b);
+                self.job(t).keeps &= !bit(b);
+                return self.put_logged(&Record { epoch, slot, ..blank }, None);
+            }
+            return self.put_logged(&Record { epoch, kind: Kind::Zero, ..blank }, None);
+        }
+        let gone = Record { map: m, epoch: version.epoch, kind: Kind::Gone, ..blank };
+        self.put_logged(&gone, None)?;
+        self.layers.fresh.remove(gone.group(), bit(b))?;
+        self.layers.pending.remove(gone.group(), bit(b))?;
+        match (holder, version.what) {
+            (Some(epoch), What::New) => {
+                self.put_logged(&Record { epoch, slot: version.slot, ..blank }, None)
+            }
+            (Some(epoch), _) => self.put_logged(&Record { epoch, kind: Kind::Zero, ..blank }, None),
+            (None, What::New) => {
+                for free in free_run(version.slot, 1) {
+                    self.put_logged(&free, None)?;
+                }
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// The last version of each chunk is in place now: M's record of it goes.
+    fn compose_end(&mut self, t: u32, m: MapId, set: u64) -> Result<(), Fault> {
+        for b in 0..64 {
+            let version = self.tasks.at(t).place(b);
+            if set & bit(b) == 0 || version.what == What::Unset {
+                continue;
+            }
+            let word = self.tasks.at(t).word;
+            let gone = Record {
+                map: m,
+                word,
+                epoch: version.epoch,
+                kind: Kind::Gone,
+                mask: bit(b),
+                slot: Slot(0),
+            };
+            self.put_logged(&gone, None)?;
+            self.layers.fresh.remove(gone.group(), bit(b))?;
+            self.layers.pending.remove(gone.group(), bit(b))?;
+            if version.what == What::New {
+                for free in free_run(version.slot, 1) {
+                    self.put_logged(&free, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
