@@ -222,10 +222,7 @@ impl<E: Engine> World<E> {
         for session in std::mem::take(&mut self.sessions) {
             self.machine.core.detach(session.opened.handle);
         }
-        let fingerprints: Vec<_> = (1u16..)
-            .zip(&self.machine.disks[1..])
-            .map(|(dev, disk)| (rwsnap_core::units::Dev(dev), disk.fingerprint()))
-            .collect();
+        let fingerprints = crash::fingerprints(&self.machine.disks);
         self.machine.core.close(&fingerprints);
         self.machine.drain()?;
         while self.machine.core.closed().is_none() {

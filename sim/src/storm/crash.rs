@@ -5,6 +5,7 @@
 use rwsnap_core::api::Op;
 use rwsnap_core::control::{rows, Refusal};
 use rwsnap_core::fault::Fault;
+use rwsnap_core::units::Dev;
 
 use super::block::Block;
 use super::command;
@@ -213,13 +214,22 @@ pub(super) fn rest<E: Engine>(
     Err("background work never ends".into())
 }
 
+/// What the production volumes look like.
+pub(super) fn fingerprints(disks: &[Disk]) -> Vec<(Dev, u64)> {
+    (0u16..).zip(disks).skip(1).map(|(dev, disk)| (Dev(dev), disk.fingerprint())).collect()
+}
+
 /// Closes a pool that rests; gives its disks.
 ///
 /// # Errors
 ///
 /// What went wrong.
-pub(super) fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Disk>, Wrong> {
-    machine.core.close(&[]);
+pub(super) fn close<E: Engine>(
+    mut machine: Machine<E>,
+    rng: &mut Rng,
+) -> Result<Vec<Disk>, Wrong> {
+    let fingerprints = fingerprints(&machine.disks);
+    machine.core.close(&fingerprints);
     machine.drain()?;
     while machine.core.closed().is_none() {
         if machine.open() == 0 {
