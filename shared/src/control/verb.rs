@@ -129,5 +129,7 @@ numbered!(
         Busy = 19,
         /// The data of the snapshot is lost: it was given up or damaged.
         Lost = 20,
+        /// It is more at once than the pool's log has room for.
+        TooMany = 21,
     }
 );

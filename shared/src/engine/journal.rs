@@ -13,6 +13,15 @@ use crate::units::{EntityId, Epoch, LogPos, MapId};
 
 /// Blocks of the log that only shrinking and checkpoints may take.
 pub(crate) const RESERVE: u64 = 2;
+/// Blocks of the log that may be on their way at once.
+const STAGED: u64 = 60;
+/// Records that take as much of the log as one entity.
+const ENTITY_RECORDS: u32 = 26;
+
+/// Blocks of the log that so many records take at most.
+fn log_blocks(records: u32) -> u64 {
+    u64::from(records / 64).saturating_add(2)
+}
 
 impl<P: Platform> Core<P> {
     pub(crate) fn push_entry(&mut self, entry: &Entry<'_>) -> Result<LogPos, Fault> {
@@ -98,12 +107,28 @@ impl<P: Platform> Core<P> {
         self.catalog.remove(id).map(|_| ())
     }
 
-    /// Whether so many records (or entities, at 26 each) can be logged and put now.
+    /// Whether so many records can be logged and put now.
     pub(crate) fn log_has_room(&mut self, records: u32) -> bool {
-        let blocks = u64::from(records / 64).saturating_add(2);
+        self.has_room(log_blocks(records), records)
+    }
+
+    /// Whether so many entities can be logged now.
+    pub(crate) fn log_has_room_for_entities(&mut self, entities: u32) -> bool {
+        self.has_room(log_blocks(entities.saturating_mul(ENTITY_RECORDS)), 0)
+    }
+
+    /// Whether so many entities can ever be logged at once: no checkpoint makes more room than
+    /// there is when the log is empty.
+    pub(crate) fn log_can_take_entities(&self, entities: u32) -> bool {
+        let blocks = log_blocks(entities.saturating_mul(ENTITY_RECORDS));
+        let ring = self.superblock.log_blocks.get();
+        blocks < STAGED && blocks.saturating_add(RESERVE).saturating_add(1) < ring
+    }
+
+    fn has_room(&mut self, blocks: u64, records: u32) -> bool {
         let ring = self.log.free_blocks() > blocks.saturating_add(RESERVE);
         let staged = self.log.head().since(self.log.written());
-        let stage = staged.saturating_add(blocks) < 60;
+        let stage = staged.saturating_add(blocks) < STAGED;
         let delta = self.layers.active.room() > usize::try_from(records).unwrap_or(usize::MAX);
         if !stage {
             self.commit.wanted = true;

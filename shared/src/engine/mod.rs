@@ -32,7 +32,7 @@ mod view;
 mod views;
 mod walk;
 
-pub use open::{OpenError, Production};
+pub use open::{OpenError, Production, Short, CACHE_PAGES_MIN, COPY_UNITS_MIN, DELTA_RECORDS_MIN};
 pub use views::Attached;
 
 use crate::api::{Device, Done, Limits, Seg, Step, StepId};

@@ -199,7 +199,11 @@ impl<P: Platform> Core<P> {
 
     /// Whether there is room to log so many entities; else the task waits.
     pub(crate) fn may_change(&mut self, t: u32, entries: u32) -> bool {
-        if !self.log_has_room(entries.saturating_mul(26)) {
+        if !self.log_can_take_entities(entries) {
+            self.refuse(t, Refusal::TooMany);
+            return false;
+        }
+        if !self.log_has_room_for_entities(entries) {
             self.want_checkpoint();
             self.wait_for_room(t);
             return false;

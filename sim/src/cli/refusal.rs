@@ -125,6 +125,7 @@ impl Refused<'_> {
             },
             Refusal::Bug => format!("a mistake in rwsnap (line {})", self.value),
             Refusal::Busy => "what must be cut off is still doing I/O".to_owned(),
+            Refusal::TooMany => "it is more at once than the pool's log has room for".to_owned(),
             Refusal::Lost => {
                 format!("the data of {} is lost: given up or damaged", self.who(&quoted(name)))
             }
@@ -203,6 +204,7 @@ impl Refused<'_> {
             }
             (Refusal::Bug, _) => "Nothing was changed. Please report it with the line.",
             (Refusal::Busy, _) => "Try again.",
+            (Refusal::TooMany, _) => "Do it in several steps.",
             _ => "",
         }
     }

@@ -9,7 +9,10 @@
 //! `build.rs` takes the memory, `replay.rs` reads the log.
 
 mod build;
+mod limits;
 mod replay;
+
+pub use limits::{Short, CACHE_PAGES_MIN, COPY_UNITS_MIN, DELTA_RECORDS_MIN};
 
 use crate::api::{Device, Done, Limits, Step};
 use crate::control::{Name, Refusal};
@@ -43,6 +46,13 @@ pub enum OpenError {
     /// The save volume is smaller than the superblock says.
     Short {
         /// Bytes that it should have.
+        need: u64,
+    },
+    /// A limit that the driver has set, or the pool's log, is too small to work with.
+    Limit {
+        /// Which.
+        what: Short,
+        /// How much it takes at least.
         need: u64,
     },
     /// The log holds more records than the delta: open with this many.
@@ -123,6 +133,7 @@ impl<P: Platform> Core<P> {
         if save.size < need {
             return Err(OpenError::Short { need });
         }
+        limits::check(limits, superblock)?;
         // Built where the caller has room for it, and not moved once more.
         let mut core = Self::build(platform, limits, save, superblock);
         if let Ok(core) = &mut core {

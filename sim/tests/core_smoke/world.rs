@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 
-//! The core over disks in memory, one step at a time: the shortest way to see each path work.
+//! A driver that carries each step out at once, on disks in memory.
 
 use std::collections::HashMap;
 
 use rwsnap::platform::Host;
 use rwsnap_core::api::{Device, Done, Limits, Op, Request, Seg, Step, StepId, Submit};
 use rwsnap_core::control::{Command, Item, Name, Reply, Verb};
+use rwsnap_core::engine::OpenError;
 use rwsnap_core::fast::Route;
 use rwsnap_core::fault::Fault;
 use rwsnap_core::format::create::{create, NewPool, NewProduction};
@@ -18,9 +19,11 @@ use zerocopy::{FromBytes, IntoBytes};
 
 const CHUNK: usize = 4096;
 
-struct World {
-    core: Core<Host>,
-    disks: Vec<Vec<u8>>,
+pub(crate) struct World {
+    pub(crate) core: Core<Host>,
+    pub(crate) disks: Vec<Vec<u8>>,
+    /// Every step that was carried out.
+    pub(crate) steps: Vec<Step>,
     units: Vec<u8>,
     clients: HashMap<u64, Vec<u8>>,
     finished: HashMap<u64, Result<(), Fault>>,
@@ -28,22 +31,51 @@ struct World {
     cookie: u64,
 }
 
-const LIMITS: Limits =
+pub(crate) const LIMITS: Limits =
     Limits { cache_pages: 16, delta_records: 4096, requests: 64, copy_units: 512 };
 
-fn device(disk: &[u8]) -> Device {
-    Device { size: disk.len() as u64, block: 512, volatile: true, fua: false }
+/// What a world is like.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    /// Bytes in the save volume.
+    pub(crate) bytes: u64,
+    pub(crate) log_blocks: u64,
+    /// 0 grow, 1 oldest, 2 stall, 3 fail.
+    pub(crate) when_full: u32,
+    pub(crate) limits: Limits,
+    /// Whether devices have a volatile cache, and know FUA.
+    pub(crate) volatile: bool,
+    pub(crate) fua: bool,
 }
 
-impl World {
-    fn new() -> Self {
-        let mut save = vec![0u8; 8 << 20];
+pub(crate) const USUAL: Setup = Setup {
+    bytes: 8 << 20,
+    log_blocks: 0,
+    when_full: 2,
+    limits: LIMITS,
+    volatile: true,
+    fua: false,
+};
+
+impl Setup {
+    pub(crate) fn device(&self, disk: &[u8]) -> Device {
+        let Self { volatile, fua, .. } = *self;
+        Device { size: disk.len() as u64, block: 512, volatile, fua }
+    }
+
+    /// An empty pool of one production of 4 MiB, whose chunks hold their number.
+    pub(crate) fn make(&self) -> Vec<Vec<u8>> {
+        let mut save = vec![0u8; self.bytes as usize];
         let production: Vec<u8> = (0..4 << 20).map(|i| (i / CHUNK) as u8).collect();
         let pool = NewPool {
-            layout: Options { bytes: save.len() as u64, ..Options::default() },
+            layout: Options {
+                bytes: save.len() as u64,
+                log_blocks: self.log_blocks,
+                ..Options::default()
+            },
             uuid: *b"0123456789abcdef",
             label: [0; 64],
-            when_full: 2,
+            when_full: self.when_full,
             copy_span: 4096,
             time_ns: 1,
             productions: &[NewProduction {
@@ -56,18 +88,37 @@ impl World {
             save[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
         })
         .unwrap();
-        Self::open(vec![save, production])
+        vec![save, production]
     }
 
-    fn open(disks: Vec<Vec<u8>>) -> Self {
+    /// Begins to open the pool.
+    pub(crate) fn core(&self, save: &[u8]) -> Result<Core<Host>, OpenError> {
         let mut finder = Finder::default();
         for at in COPIES {
-            finder.feed(&Host, &disks[0][at as usize..at as usize + 4096]);
+            finder.feed(&Host, &save[at as usize..at as usize + 4096]);
         }
-        let core = Core::open(Host, &LIMITS, device(&disks[0]), finder.finish().unwrap()).unwrap();
+        Core::open(Host, &self.limits, self.device(save), finder.finish().unwrap())
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(USUAL)
+    }
+
+    pub(crate) fn with(setup: Setup) -> Self {
+        Self::open_with(setup, setup.make())
+    }
+
+    pub(crate) fn open(disks: Vec<Vec<u8>>) -> Self {
+        Self::open_with(USUAL, disks)
+    }
+
+    pub(crate) fn open_with(setup: Setup, disks: Vec<Vec<u8>>) -> Self {
         let mut world = Self {
-            core,
+            core: setup.core(&disks[0]).unwrap(),
             disks,
+            steps: Vec::new(),
             units: vec![0; 512 * CHUNK],
             clients: HashMap::new(),
             finished: HashMap::new(),
@@ -76,19 +127,20 @@ impl World {
         };
         world.drain();
         assert_eq!(world.core.opened(), Some(Ok(())));
-        world.core.online(Dev(1), device(&world.disks[1]), 0, true).unwrap();
+        world.core.online(Dev(1), setup.device(&world.disks[1]), 0, true).unwrap();
         world.core.start();
         world.drain();
         world
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while let Some((id, step)) = self.core.poll() {
             self.carry_out(id, step);
         }
     }
 
     fn carry_out(&mut self, id: StepId, step: Step) {
+        self.steps.push(step);
         match step {
             Step::Finish { cookie, outcome } => {
                 self.finished.insert(cookie, outcome);
@@ -177,7 +229,7 @@ impl World {
         self.core.complete(id, &done);
     }
 
-    fn request(&mut self, name: &str, op: Op, at: u64, data: Vec<u8>) -> Vec<u8> {
+    pub(crate) fn request(&mut self, name: &str, op: Op, at: u64, data: Vec<u8>) -> Vec<u8> {
         let write = !matches!(op, Op::Read);
         let opened = self.core.attach(name.as_bytes(), write).unwrap();
         self.cookie += 1;
@@ -209,25 +261,25 @@ impl World {
         self.clients.remove(&cookie).unwrap()
     }
 
-    fn write(&mut self, name: &str, at: u64, byte: u8, len: usize) {
+    pub(crate) fn write(&mut self, name: &str, at: u64, byte: u8, len: usize) {
         self.request(name, Op::Write { fua: false }, at, vec![byte; len]);
     }
 
-    fn flush(&mut self, name: &str) {
+    pub(crate) fn flush(&mut self, name: &str) {
         self.request(name, Op::Flush, 0, Vec::new());
     }
 
-    fn read(&mut self, name: &str, at: u64, len: usize) -> Vec<u8> {
+    pub(crate) fn read(&mut self, name: &str, at: u64, len: usize) -> Vec<u8> {
         self.request(name, Op::Read, at, vec![0xEE; len])
     }
 
-    fn first(&mut self, name: &str, at: u64) -> u8 {
+    pub(crate) fn first(&mut self, name: &str, at: u64) -> u8 {
         let data = self.read(name, at, 512);
         assert!(data.iter().all(|&b| b == data[0]), "{name} at {at}: mixed {:?}", &data[..8]);
         data[0]
     }
 
-    fn command(&mut self, verb: Verb, name: &str, other: &str, items: &[&str]) -> Vec<u8> {
+    pub(crate) fn command(&mut self, verb: Verb, name: &str, other: &str, items: &[&str]) -> Vec<u8> {
         let mut command = Command::new(verb, Name::new(name.as_bytes()).unwrap());
         command.other = Name::new(other.as_bytes()).unwrap();
         command.count = (items.len() as u32).into();
@@ -245,102 +297,9 @@ impl World {
         self.replies.remove(&self.cookie).expect("a reply")
     }
 
-    fn done(&mut self, verb: Verb, name: &str, other: &str, items: &[&str]) {
+    pub(crate) fn done(&mut self, verb: Verb, name: &str, other: &str, items: &[&str]) {
         let reply = self.command(verb, name, other, items);
         let (head, _) = Reply::ref_from_prefix(&reply).unwrap();
         assert_eq!(head.refusal.get(), 0, "{verb:?} {name} {other} {items:?}: {}", head.value);
     }
-}
-
-#[test]
-fn a_snapshot_keeps_what_production_held() {
-    let mut w = World::new();
-    w.write("prod", 0, 200, 512);
-    w.done(Verb::Snapshot, "", "", &["prod@one"]);
-    w.write("prod", 0, 201, 512);
-    w.write("prod", 8192, 202, 8192);
-    assert_eq!(w.first("prod@one", 0), 200);
-    assert_eq!(w.first("prod@one", 8192), 2);
-    assert_eq!(w.first("prod@one", 12288), 3);
-    assert_eq!(w.first("prod", 0), 201);
-    assert_eq!(w.first("prod", 8192), 202);
-    assert_eq!(w.first("prod@one", 40960), 10);
-    w.done(Verb::Snapshot, "", "", &["prod@two"]);
-    w.write("prod", 0, 203, 512);
-    assert_eq!(w.first("prod@one", 0), 200);
-    assert_eq!(w.first("prod@two", 0), 201);
-    assert_eq!(w.first("prod", 0), 203);
-}
-
-#[test]
-fn clones_keep_their_own_data() {
-    let mut w = World::new();
-    w.done(Verb::Snapshot, "", "", &["prod@one"]);
-    w.done(Verb::Clone, "prod@one", "dev1", &[]);
-    w.done(Verb::Clone, "prod@one", "dev2", &[]);
-    w.write("dev1", 512, 100, 512);
-    w.write("dev2", 512, 101, 512);
-    w.write("prod", 512, 102, 512);
-    for (name, byte) in [("dev1", 100), ("dev2", 101), ("prod", 102), ("prod@one", 0)] {
-        assert_eq!(w.first(name, 512), byte, "{name}");
-        assert_eq!(w.first(name, 0), 0, "{name}");
-        assert_eq!(w.first(name, 1024), 0, "{name}");
-    }
-    w.flush("dev1");
-    w.done(Verb::Snapshot, "", "", &["dev1@s"]);
-    w.write("dev1", 512, 110, 512);
-    assert_eq!(w.first("dev1@s", 512), 100);
-    assert_eq!(w.first("dev1", 512), 110);
-    w.request("dev1", Op::Discard, 0, vec![0; 4096]);
-    assert_eq!(w.first("dev1", 512), 0);
-    assert_eq!(w.first("dev1@s", 512), 100);
-    w.done(Verb::Refresh, "dev2", "", &[]);
-    assert_eq!(w.first("dev2", 512), 102);
-}
-
-#[test]
-fn a_reopened_pool_is_what_it_was() {
-    let mut w = World::new();
-    w.done(Verb::Snapshot, "", "", &["prod@one"]);
-    w.done(Verb::Clone, "prod@one", "dev1", &[]);
-    for n in 0..200u64 {
-        w.write("prod", n * 4096, 50, 512);
-        w.write("dev1", n * 8192, 60, 4096);
-    }
-    w.flush("dev1");
-    let mut w = World::open(w.disks);
-    for n in 0..200u64 {
-        assert_eq!(w.first("prod", n * 4096), 50);
-        assert_eq!(w.first("dev1", n * 8192), 60);
-        assert_eq!(w.first("prod@one", n * 4096), n as u8);
-    }
-    w.core.close();
-    w.drain();
-    assert_eq!(w.core.closed(), Some(Ok(())));
-    let mut w = World::open(w.disks);
-    for n in 0..200u64 {
-        assert_eq!(w.first("dev1", n * 8192), 60);
-        assert_eq!(w.first("prod@one", n * 4096), n as u8);
-    }
-}
-
-#[test]
-fn production_is_restored_from_a_clone_and_back() {
-    let mut w = World::new();
-    w.done(Verb::Snapshot, "", "", &["prod@one"]);
-    w.done(Verb::Clone, "prod@one", "dev1", &[]);
-    for n in 0..100u64 {
-        w.write("prod", n * 4096, 150, 4096);
-        w.write("dev1", n * 8192, 160, 4096);
-    }
-    w.done(Verb::Restore, "prod", "dev1", &[]);
-    for n in 0..100u64 {
-        assert_eq!(w.first("prod", n * 8192), 160, "{n}");
-        assert_eq!(w.first("prod", n * 8192 + 4096), (n * 2 + 1) as u8, "{n}");
-    }
-    assert_eq!(w.first("prod@one", 0), 0);
-    let list = w.command(Verb::RestoreStatus, "prod", "", &[]);
-    assert_eq!(Reply::ref_from_prefix(&list).unwrap().0.count.get(), 0, "still merging");
-    w.write("prod", 0, 170, 512);
-    assert_eq!(w.first("dev1", 0), 160);
 }
