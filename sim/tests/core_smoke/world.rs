@@ -279,7 +279,13 @@ impl World {
         data[0]
     }
 
-    pub(crate) fn command(&mut self, verb: Verb, name: &str, other: &str, items: &[&str]) -> Vec<u8> {
+    pub(crate) fn command(
+        &mut self,
+        verb: Verb,
+        name: &str,
+        other: &str,
+        items: &[&str],
+    ) -> Vec<u8> {
         let mut command = Command::new(verb, Name::new(name.as_bytes()).unwrap());
         command.other = Name::new(other.as_bytes()).unwrap();
         command.count = (items.len() as u32).into();
