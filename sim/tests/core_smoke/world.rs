@@ -155,78 +155,92 @@ impl World {
             Step::Wake => return,
             _ => {}
         }
-        let mut meta = Vec::new();
-        let mut sums = Vec::new();
-        let (disks, units, clients) = (&mut self.disks, &mut self.units, &mut self.clients);
+        let (meta, sums) = match step {
+            Step::Read { dev, at, len } => self.carry_out_read(id, dev, at as usize, len as usize),
+            _ => Default::default(),
+        };
         match step {
-            Step::Read { dev, at, len } => {
-                let disk = &disks[dev.0 as usize];
-                let mut at = at as usize;
-                let end = at + len as usize;
-                self.core.segs(id, &mut |seg| match seg {
-                    Seg::Client { cookie, at: to, len } => {
-                        let to = to as usize;
-                        let len = len as usize;
-                        clients.get_mut(&cookie).unwrap()[to..to + len]
-                            .copy_from_slice(&disk[at..at + len]);
-                        at += len;
-                    }
-                    Seg::Copy { unit, at: to, len } => {
-                        let (unit, to, len) = (unit as usize, to as usize, len as usize);
-                        let whole = &mut units[unit * CHUNK..(unit + 1) * CHUNK];
-                        whole[to..to + len].copy_from_slice(&disk[at..at + len]);
-                        if to == 0 {
-                            whole[len..].fill(0);
-                        }
-                        sums.push(Host.hash(0, whole));
-                        at += len;
-                    }
-                    Seg::Meta { len } => {
-                        meta.extend_from_slice(&disk[at..at + len as usize]);
-                        at += len as usize;
-                    }
-                    _ => panic!("{seg:?} in a read"),
-                });
-                assert_eq!(at, end);
-            }
             Step::Write { dev, at, len, .. } => {
-                let disk = &mut disks[dev.0 as usize];
-                let mut at = at as usize;
-                let end = at + len as usize;
-                self.core.segs(id, &mut |seg| {
-                    let from: &[u8] = match seg {
-                        Seg::Client { cookie, at, len } => {
-                            &clients[&cookie][at as usize..(at + len) as usize]
-                        }
-                        Seg::Copy { unit, at, len } => {
-                            let from = unit as usize * CHUNK + at as usize;
-                            &units[from..from + len as usize]
-                        }
-                        Seg::Bytes(bytes) => bytes,
-                        Seg::Zeros { len } => {
-                            disk[at..at + len as usize].fill(0);
-                            at += len as usize;
-                            return;
-                        }
-                        Seg::Meta { .. } => panic!("meta in a write"),
-                    };
-                    disk[at..at + from.len()].copy_from_slice(from);
-                    at += from.len();
-                });
-                assert_eq!(at, end);
+                self.carry_out_write(id, dev, at as usize, len as usize);
             }
             Step::Zero { dev, at, len, .. } | Step::Discard { dev, at, len } => {
-                disks[dev.0 as usize][at as usize..(at + len) as usize].fill(0);
+                self.disks[dev.0 as usize][at as usize..(at + len) as usize].fill(0);
             }
             Step::Clear { .. } => self.core.segs(id, &mut |seg| {
                 if let Seg::Client { cookie, at, len } = seg {
-                    clients.get_mut(&cookie).unwrap()[at as usize..(at + len) as usize].fill(0);
+                    let client = self.clients.get_mut(&cookie).unwrap();
+                    client[at as usize..(at + len) as usize].fill(0);
                 }
             }),
+            Step::Grow { bytes } => self.disks[0].resize(bytes as usize, 0),
             _ => {}
         }
         let done = Done { result: Ok(()), bytes: &meta, sums: &sums };
         self.core.complete(id, &done);
+    }
+
+    /// Fills the segments of a read; gives metadata and the checksums of copy units.
+    fn carry_out_read(
+        &mut self,
+        id: StepId,
+        dev: Dev,
+        mut at: usize,
+        len: usize,
+    ) -> (Vec<u8>, Vec<u64>) {
+        let (mut meta, mut sums) = (Vec::new(), Vec::new());
+        let disk = &self.disks[dev.0 as usize];
+        let end = at + len;
+        self.core.segs(id, &mut |seg| match seg {
+            Seg::Client { cookie, at: to, len } => {
+                let (to, len) = (to as usize, len as usize);
+                let client = self.clients.get_mut(&cookie).unwrap();
+                client[to..to + len].copy_from_slice(&disk[at..at + len]);
+                at += len;
+            }
+            Seg::Copy { unit, at: to, len } => {
+                let (unit, to, len) = (unit as usize, to as usize, len as usize);
+                let whole = &mut self.units[unit * CHUNK..(unit + 1) * CHUNK];
+                whole[to..to + len].copy_from_slice(&disk[at..at + len]);
+                if to == 0 {
+                    whole[len..].fill(0);
+                }
+                sums.push(Host.hash(0, whole));
+                at += len;
+            }
+            Seg::Meta { len } => {
+                meta.extend_from_slice(&disk[at..at + len as usize]);
+                at += len as usize;
+            }
+            _ => panic!("{seg:?} in a read"),
+        });
+        assert_eq!(at, end);
+        (meta, sums)
+    }
+
+    fn carry_out_write(&mut self, id: StepId, dev: Dev, mut at: usize, len: usize) {
+        let disk = &mut self.disks[dev.0 as usize];
+        let end = at + len;
+        self.core.segs(id, &mut |seg| {
+            let from: &[u8] = match seg {
+                Seg::Client { cookie, at, len } => {
+                    &self.clients[&cookie][at as usize..(at + len) as usize]
+                }
+                Seg::Copy { unit, at, len } => {
+                    let from = unit as usize * CHUNK + at as usize;
+                    &self.units[from..from + len as usize]
+                }
+                Seg::Bytes(bytes) => bytes,
+                Seg::Zeros { len } => {
+                    disk[at..at + len as usize].fill(0);
+                    at += len as usize;
+                    return;
+                }
+                Seg::Meta { .. } => panic!("meta in a write"),
+            };
+            disk[at..at + from.len()].copy_from_slice(from);
+            at += from.len();
+        });
+        assert_eq!(at, end);
     }
 
     pub(crate) fn request(&mut self, name: &str, op: Op, at: u64, data: Vec<u8>) -> Vec<u8> {
