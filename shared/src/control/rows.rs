@@ -82,9 +82,11 @@ row!(
         origin: Name,
         /// Bytes.
         size: U64,
-        /// Bytes of the save volume that it alone holds.
+        /// Bytes of the save volume: of a snapshot, those that it alone holds and that its end
+        /// would free; of a volume, all that its map holds, for its snapshots too.
         used: U64,
-        /// Bytes of it that lie in the save volume, shared or not.
+        /// Bytes of it that lie in the save volume, shared or not. For snapshots both are those of
+        /// the last count (`FLAG_COUNT`) and what was copied since.
         refer: U64,
         /// When it was made: ns since 1970.
         created_ns: U64,

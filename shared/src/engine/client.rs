@@ -10,7 +10,7 @@ use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::record::{free_run, Kind, Record};
 use crate::platform::Platform;
-use crate::units::{bit, MapId, Slot};
+use crate::units::{bit, Slot};
 
 impl<P: Platform> Core<P> {
     /// Takes a request. It ends with `Step::Finish` of its cookie.
@@ -179,17 +179,6 @@ impl<P: Platform> Core<P> {
         }
         self.put_logged(&blank, None)?;
         self.end_group()
-    }
-
-    /// Adds to the count of slots that a map uses.
-    pub(crate) fn count_used(&mut self, map: MapId, slots: i64) {
-        for v in 0..self.vols.len() {
-            let vol = self.vols.at_mut(v);
-            if vol.live && (vol.map == map || vol.redirect == Some(map)) {
-                vol.used = vol.used.saturating_add_signed(slots);
-                return;
-            }
-        }
     }
 
     /// Ends a request with its outcome and frees all that it holds.

@@ -254,7 +254,7 @@ impl<P: Platform> Core<P> {
 
     /// The device of a production by its number.
     pub(crate) fn vol_by_dev(&self, dev: Dev) -> Option<u32> {
-        (0..self.vols.len()).find(|&v| {
+        (0..self.vols.top()).find(|&v| {
             let vol = self.vols.at(v);
             vol.live && !vol.clone && vol.dev == dev
         })

@@ -66,8 +66,9 @@ impl<P: Platform> Core<P> {
     fn count_copied(&mut self, map: MapId, epoch: Epoch, slots: u64) {
         if let Some(snapshot) = self.catalog.snapshot_at(map, epoch) {
             let (id, used, refer) = (snapshot.id(), snapshot.used.get(), snapshot.refer.get());
-            let slots = used.saturating_add(slots);
-            self.catalog.set_used(id, slots, refer);
+            // As if none of it were older: the count (`lifecycle/count.rs`) knows better.
+            let refer = refer.saturating_add(slots);
+            self.catalog.set_used(id, used.saturating_add(slots), refer);
         }
         self.count_used(map, i64::try_from(slots).unwrap_or(0));
     }
@@ -93,6 +94,7 @@ impl<P: Platform> Core<P> {
             .push(&self.platform, &Entry::Entity(draft), Room::Reserve)
             .map_err(|_| crate::bug!())?;
         self.catalog.put(draft)?;
+        self.versions.changed();
         Ok(draft.id())
     }
 
@@ -102,11 +104,13 @@ impl<P: Platform> Core<P> {
         self.log
             .push(&self.platform, &Entry::Entity(edit), Room::Reserve)
             .map_err(|_| crate::bug!())?;
+        self.versions.changed();
         self.catalog.put(edit)
     }
 
     /// Logs that an entity is removed, and removes it.
     pub(crate) fn log_remove(&mut self, id: EntityId) -> Result<(), Fault> {
+        self.versions.changed();
         self.push_entry(&Entry::Remove(id))?;
         self.catalog.remove(id).map(|_| ())
     }

@@ -37,6 +37,8 @@ pub(crate) struct Space<P: Platform> {
     giving_up: Option<LogPos>,
     /// `FULL` was told.
     told: bool,
+    /// Free slots that are promised to the restore under way (`promise.rs`).
+    pub(crate) restoring: u64,
 }
 
 impl<P: Platform> Space<P> {
@@ -50,6 +52,7 @@ impl<P: Platform> Space<P> {
             full: false,
             giving_up: None,
             told: false,
+            restoring: 0,
         })
     }
 }

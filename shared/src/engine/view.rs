@@ -125,7 +125,12 @@ pub(crate) struct Volume<P: Platform> {
     pub(crate) writers: u32,
     /// Slots of its map, and the limit for them (0: none).
     pub(crate) used: u64,
+    /// Slots that it may use at most; 0 for no end.
     pub(crate) quota: u64,
+    /// Slots that are kept for it, those that it uses among them.
+    pub(crate) reservation: u64,
+    /// Free slots that are promised to it (`promise.rs`).
+    pub(crate) promised: u64,
     pub(crate) reads_served: u64,
     pub(crate) writes_served: u64,
 }
@@ -157,6 +162,8 @@ impl<P: Platform> Volume<P> {
             writers: 0,
             used: 0,
             quota: 0,
+            reservation: 0,
+            promised: 0,
             reads_served: 0,
             writes_served: 0,
         }

@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::api::Step;
 use crate::control::{
-    Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE,
-    FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
+    Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_COUNT, FLAG_DEFER, FLAG_DRY_RUN,
+    FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
 };
 use crate::engine::{Core, Stage};
 use crate::fault::Fault;
@@ -19,8 +19,13 @@ use crate::units::EntityId;
 /// Behind every verb's last step: its records are durable, and the reply goes out.
 pub(crate) const LOGGED: Stage = Stage::Step(250);
 
-const FLAGS: u32 =
-    FLAG_DEFER | FLAG_DRY_RUN | FLAG_FORCE | FLAG_NO_UNDO | FLAG_OLD_FIRST | FLAG_RECURSIVE;
+const FLAGS: u32 = FLAG_COUNT
+    | FLAG_DEFER
+    | FLAG_DRY_RUN
+    | FLAG_FORCE
+    | FLAG_NO_UNDO
+    | FLAG_OLD_FIRST
+    | FLAG_RECURSIVE;
 
 impl<P: Platform> Core<P> {
     /// The command of a task.

@@ -82,6 +82,7 @@ impl<P: Platform> Core<P> {
     /// The clock has moved.
     pub(crate) fn tick_lifecycle(&mut self) {
         self.tick_merge();
+        self.tick_count();
         if self.lifecycle.moment != NONE && self.lifecycle.draining != 0 {
             self.look_at_drains();
         }

@@ -150,6 +150,11 @@ impl<P: Platform> Core<P> {
                 return self.refuse_for(t, Refusal::BadProperty, &key);
             }
         }
+        let lacks = self.reservation_lacks(t, id);
+        if lacks != 0 {
+            self.blocker(t, &name, lacks);
+            return self.answer(t, Refusal::NoSpace, u64::MAX, lacks);
+        }
         if !self.may_change(t, 4) {
             return;
         }
@@ -167,7 +172,11 @@ impl<P: Platform> Core<P> {
         let clone = entity.kind() == Some(Kind::Clone);
         let pool = entity.kind() == Some(Kind::Pool);
         match known(key) {
-            Some(Known::Quota | Known::Reservation) => clone && decimal(value).is_some(),
+            Some(Known::Quota | Known::Reservation) => {
+                let (quota, reservation) = self.bounds_asked(t, entity);
+                let fits = quota == 0 || reservation <= quota;
+                clone && decimal(value).is_some() && fits
+            }
             Some(Known::WhenFull) => {
                 pool && matches!(value, b"grow" | b"oldest" | b"stall" | b"fail")
             }
@@ -187,6 +196,30 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    /// Quota and reservation as the command would leave them, in bytes.
+    fn bounds_asked(&self, t: u32, entity: &Entity) -> (u64, u64) {
+        let mut bounds = (entity.quota.get(), entity.reservation.get());
+        for n in 0..self.items(t) {
+            let Some(item) = self.item(t, n) else { continue };
+            let value = decimal(value_of(&item.value)).unwrap_or(0);
+            match known(item.name.bytes()) {
+                Some(Known::Quota) => bounds.0 = value,
+                Some(Known::Reservation) => bounds.1 = value,
+                _ => {}
+            }
+        }
+        bounds
+    }
+
+    /// Bytes that the save volume lacks to promise what the command asks for.
+    fn reservation_lacks(&self, t: u32, id: EntityId) -> u64 {
+        let (Some(v), Some(entity)) = (self.vol_of_entity(id), self.catalog.get(id)) else {
+            return 0;
+        };
+        let more = self.lacks(v, self.slots_for(self.bounds_asked(t, entity).1));
+        more.saturating_sub(self.slots.available_to(0)) << self.geometry.shift()
+    }
+
     fn set_items(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
         *self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
         for n in 0..self.items(t) {
@@ -203,8 +236,13 @@ impl<P: Platform> Core<P> {
         self.put_edit()?;
         self.take_pool_properties();
         if let Some(v) = self.vol_of_entity(id) {
-            let quota = self.lifecycle.edit.quota.get() >> self.geometry.shift();
-            self.vols.at_mut(v).quota = quota;
+            let edit = &self.lifecycle.edit;
+            let (quota, reservation) = (edit.quota.get(), edit.reservation.get());
+            let reservation = self.slots_for(reservation);
+            let vol = self.vols.at_mut(v);
+            vol.quota = quota >> self.geometry.shift();
+            vol.reservation = reservation;
+            self.keep_promise(v);
         }
         Ok(())
     }

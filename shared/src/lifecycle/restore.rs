@@ -390,7 +390,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn pinned(&self, id: EntityId) -> bool {
         let Some(entity) = self.catalog.get(id) else { return false };
         let (map, epoch) = (entity.map(), entity.epoch());
-        (0..self.vols.len()).any(|v| {
+        (0..self.vols.top()).any(|v| {
             let vol = self.vols.at(v);
             let restore = (vol.live && !vol.clone && vol.redirect.is_some())
                 .then(|| self.catalog.get(vol.id).and_then(Entity::restoring))

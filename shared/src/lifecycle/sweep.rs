@@ -299,6 +299,7 @@ impl<P: Platform> Core<P> {
             self.layers.fresh.remove(piece.group(), piece.mask)?;
             self.layers.pending.remove(piece.group(), piece.mask)?;
             if piece.kind.has_slots() {
+                self.count_used(piece.map, i64::from(piece.slots()).saturating_neg());
                 for free in free_run(piece.slot, u64::from(piece.slots())) {
                     self.put_logged(&free, None)?;
                 }

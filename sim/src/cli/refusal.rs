@@ -115,6 +115,9 @@ impl Refused<'_> {
             Refusal::Unrelated => {
                 format!("`{name}` and `{}` do not go back to the same production", self.other)
             }
+            Refusal::NoSpace if self.value != 0 => {
+                format!("the save volume has no room for it: {} bytes are missing", self.value)
+            }
             Refusal::NoSpace => "the save volume has no room for it".to_owned(),
             Refusal::NoMemory => "memory, or the table of volumes, is full".to_owned(),
             Refusal::Fenced => "the pool is fenced after an I/O error or corruption".to_owned(),

@@ -2,7 +2,9 @@
 
 //! The core over disks in memory, one step at a time: the shortest way to see each path work.
 
+mod counts;
 mod limits;
+mod promises;
 mod world;
 
 use rwsnap_core::api::Op;

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 
 use rwsnap::platform::Host;
 use rwsnap_core::api::{Device, Done, Limits, Op, Request, Seg, Step, StepId, Submit};
-use rwsnap_core::control::{Command, Item, Name, Reply, Verb};
+use rwsnap_core::control::{
+    Command, EntityRow, EventRow, Item, Name, PoolRow, Refusal, Reply, Verb, FLAG_COUNT,
+};
 use rwsnap_core::engine::OpenError;
 use rwsnap_core::fast::Route;
 use rwsnap_core::fault::Fault;
@@ -243,7 +245,21 @@ impl World {
         assert_eq!(at, end);
     }
 
+    /// A request that must succeed.
     pub(crate) fn request(&mut self, name: &str, op: Op, at: u64, data: Vec<u8>) -> Vec<u8> {
+        let (outcome, data) = self.attempt(name, op, at, data);
+        assert_eq!(outcome, Ok(()), "{name} {op:?} at {at}");
+        data
+    }
+
+    /// A request, and how it ended.
+    pub(crate) fn attempt(
+        &mut self,
+        name: &str,
+        op: Op,
+        at: u64,
+        data: Vec<u8>,
+    ) -> (Result<(), Fault>, Vec<u8>) {
         let write = !matches!(op, Op::Read);
         let opened = self.core.attach(name.as_bytes(), write).unwrap();
         self.cookie += 1;
@@ -264,15 +280,58 @@ impl World {
                     self.core.kick();
                 }
                 self.core.detach(opened.handle);
-                return self.clients.remove(&cookie).unwrap();
+                return (Ok(()), self.clients.remove(&cookie).unwrap());
             }
         }
         let request = Request { volume: opened.handle, op, at, len, cookie };
         assert_eq!(self.core.submit(&request), Submit::Queued);
         self.drain();
-        assert_eq!(self.finished.remove(&cookie), Some(Ok(())), "{name} {op:?} at {at}");
+        let outcome = self.finished.remove(&cookie).expect("an end");
         self.core.detach(opened.handle);
-        self.clients.remove(&cookie).unwrap()
+        (outcome, self.clients.remove(&cookie).unwrap())
+    }
+
+    /// Gives a property a value; how it was answered, and the reply's number.
+    pub(crate) fn set(&mut self, name: &str, key: &str, value: &str) -> (Option<Refusal>, u64) {
+        let mut command = Command::new(Verb::Set, Name::new(name.as_bytes()).unwrap());
+        command.count = 1.into();
+        let mut item = Item { name: Name::new(key.as_bytes()).unwrap(), value: [0; 192] };
+        item.value[..value.len()].copy_from_slice(value.as_bytes());
+        let reply = self.send(&command, item.as_bytes());
+        let head = Reply::ref_from_prefix(&reply).unwrap().0;
+        (Refusal::from_number(head.refusal.get()), head.value.get())
+    }
+
+    /// What is known of a volume or snapshot, its numbers counted anew.
+    pub(crate) fn info(&mut self, name: &str) -> EntityRow {
+        let mut command = Command::new(Verb::Info, Name::new(name.as_bytes()).unwrap());
+        command.flags = FLAG_COUNT.into();
+        let reply = self.send(&command, &[]);
+        let (head, rows) = Reply::ref_from_prefix(&reply).unwrap();
+        assert_eq!(head.refusal.get(), 0, "{name}");
+        *EntityRow::ref_from_prefix(rows).unwrap().0
+    }
+
+    pub(crate) fn status(&mut self) -> PoolRow {
+        let reply = self.command(Verb::Status, "", "", &[]);
+        *PoolRow::ref_from_prefix(&reply[size_of::<Reply>()..]).unwrap().0
+    }
+
+    /// The kinds of all events so far.
+    pub(crate) fn events(&mut self) -> Vec<u32> {
+        let reply = self.command(Verb::Events, "", "", &[]);
+        let rows = &reply[size_of::<Reply>()..];
+        rows.chunks(size_of::<EventRow>())
+            .map(|row| EventRow::ref_from_bytes(row).unwrap().kind.get())
+            .collect()
+    }
+
+    fn send(&mut self, command: &Command, items: &[u8]) -> Vec<u8> {
+        let bytes = [command.as_bytes(), items].concat();
+        self.cookie += 1;
+        assert_eq!(self.core.command(self.cookie, &bytes), Submit::Queued);
+        self.drain();
+        self.replies.remove(&self.cookie).expect("a reply")
     }
 
     pub(crate) fn write(&mut self, name: &str, at: u64, byte: u8, len: usize) {
@@ -306,15 +365,11 @@ impl World {
         if verb == Verb::Restore {
             command.value = u64::MAX.into();
         }
-        let mut bytes = command.as_bytes().to_vec();
-        for item in items {
-            let name = Name::new(item.as_bytes()).unwrap();
-            bytes.extend_from_slice(Item { name, value: [0; 192] }.as_bytes());
-        }
-        self.cookie += 1;
-        assert_eq!(self.core.command(self.cookie, &bytes), Submit::Queued);
-        self.drain();
-        self.replies.remove(&self.cookie).expect("a reply")
+        let named =
+            |item: &&str| Item { name: Name::new(item.as_bytes()).unwrap(), value: [0; 192] };
+        let items: Vec<u8> =
+            items.iter().flat_map(|item| named(item).as_bytes().to_vec()).collect();
+        self.send(&command, &items)
     }
 
     pub(crate) fn done(&mut self, verb: Verb, name: &str, other: &str, items: &[&str]) {

@@ -95,6 +95,7 @@ impl<P: Platform> Core<P> {
         let root = self.checkpoint.root;
         self.layers.drop_frozen(root)?;
         self.versions.bump_all();
+        self.keep_promises();
         self.space.freezing = 0;
         self.stats.checkpoints = self.stats.checkpoints.saturating_add(1);
         self.checkpoint.stands = false;
@@ -112,9 +113,14 @@ impl<P: Platform> Core<P> {
     pub(super) fn add_extent(&mut self, pages: u64) -> Result<(), Fault> {
         let probe = Extent { start: 0, pages };
         let want = self.geometry.chunks_for(probe.bytes());
-        let Some(run) = self.slots.alloc_exact(u32::try_from(want).unwrap_or(u32::MAX), u64::MAX)
-        else {
-            return Ok(());
+        let want_slots = u32::try_from(want).unwrap_or(u32::MAX);
+        let run = match self.slots.alloc_exact(want_slots, 0) {
+            Some(run) => run,
+            None => {
+                let Some(run) = self.slots.alloc_exact(want_slots, u64::MAX) else { return Ok(()) };
+                self.promise_anew();
+                run
+            }
         };
         let start = self.slot_byte(run.first);
         let whole = want << self.geometry.shift();
@@ -134,7 +140,7 @@ impl<P: Platform> Core<P> {
 
     /// Enters what the volumes use into the catalogue, for the checkpoint.
     pub(super) fn note_usage(&mut self) {
-        for v in 0..self.vols.len() {
+        for v in 0..self.vols.top() {
             let vol = self.vols.at(v);
             if !vol.live {
                 continue;

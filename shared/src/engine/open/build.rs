@@ -64,7 +64,7 @@ impl<P: Platform> Core<P> {
             claims: Claims::new(&p, tasks.saturating_mul(3))?,
             steps: Steps::new(&p, steps, tasks)?,
             units: CopyUnits::new(&p, limits.copy_units)?,
-            versions: Versions(p.array(1024, &0).ok_or(no_memory)?),
+            versions: Versions { words: p.array(1024, &0).ok_or(no_memory)?, changes: 0 },
             run: Queue::default(),
             walker_waiters: Queue::default(),
             step_waiters: Queue::default(),

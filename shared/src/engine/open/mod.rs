@@ -352,6 +352,9 @@ impl<P: Platform> Core<P> {
     /// Background work may begin.
     pub fn start(&mut self) {
         self.started = true;
+        if !self.opening.was_clean {
+            self.count_is_due();
+        }
         self.forget_fingerprints();
         if self.space.freed != 0 {
             // What the log freed can be used again after a checkpoint.
