@@ -17,7 +17,7 @@ use crate::format::log::Fold;
 use crate::format::record::{Kind, Record};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::units::{bit, runs, Dev, Epoch, LogPos, MapId, Slot, PAGE_BYTES};
+use crate::units::{bit, low_bits, runs, Dev, Epoch, LogPos, MapId, Slot, PAGE_BYTES};
 
 /// Chunks that one slot write takes at most.
 const RUN_MAX: u32 = 256;
@@ -108,7 +108,8 @@ impl<P: Platform> Core<P> {
                 self.want_checkpoint();
                 break;
             }
-            if u64::from(chunks) > self.slots.available_to(0) {
+            let own = if job == Job::Merge { self.space.restoring } else { 0 };
+            if u64::from(chunks) > self.slots.available_to(own) {
                 if job != Job::Merge {
                     self.save_full(u64::from(chunks));
                     break;
@@ -147,6 +148,7 @@ impl<P: Platform> Core<P> {
     ) -> Result<(), Fault> {
         let task = self.tasks.at(t);
         let (need, lost, word, epoch) = (task.need, task.lost, task.word, task.epoch);
+        let merge = task.job == Job::Merge;
         let vol = self.vols.at(self.vol_of(t));
         let map = vol.map;
         if let (Some(m), Job::Client) = (vol.redirect, self.tasks.at(t).job) {
@@ -162,8 +164,13 @@ impl<P: Platform> Core<P> {
                 let next = self.units.next(unit);
                 if lost & bit(b) == 0 {
                     if run.1 == 0 {
-                        let left = (need & !lost).count_ones();
-                        *run = self.take_slots(want.max(left)).ok_or(crate::bug!())?;
+                        let left = (need & !lost & !low_bits(b)).count_ones();
+                        let got = if merge {
+                            self.take_slots_to_restore(left)
+                        } else {
+                            self.take_slots(want.max(left))
+                        };
+                        *run = got.ok_or(crate::bug!())?;
                     }
                     let slot = run.0;
                     *run = (slot.next(), run.1.saturating_sub(1));

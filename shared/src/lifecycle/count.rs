@@ -31,7 +31,7 @@ use crate::units::{EntityId, Epoch, MapId, Word};
 
 impl<P: Platform> Core<P> {
     /// Whether the numbers are those of the pool as it is.
-    fn is_counted(&self) -> bool {
+    pub(crate) fn is_counted(&self) -> bool {
         self.lifecycle.counter.counted == Some(self.versions.changes())
     }
 
@@ -269,6 +269,7 @@ impl<P: Platform> Core<P> {
     fn end_count(&mut self, t: u32, success: bool) {
         if success {
             self.enter_counts();
+            self.trim_restore_promise();
         }
         let c = &mut self.lifecycle.counter;
         c.task = NONE;

@@ -19,6 +19,7 @@ mod moment;
 mod property;
 mod refresh;
 mod restore;
+mod room;
 mod runs;
 mod settle;
 mod show;

@@ -285,7 +285,7 @@ impl<P: Platform> Core<P> {
     fn give_kept_slots(&mut self, t: u32, keeps: u64) -> bool {
         let mut left = keeps & !self.job(t).keeps;
         while left != 0 {
-            let Some((slot, n)) = self.take_slots(left.count_ones()) else {
+            let Some((slot, n)) = self.take_slots_to_restore(left.count_ones()) else {
                 self.starve_merge(t, u64::from(left.count_ones()));
                 return false;
             };

@@ -3,8 +3,9 @@
 //! Quotas and reservations of clones.
 
 use rwsnap_core::api::Op;
-use rwsnap_core::control::{Refusal, Verb};
+use rwsnap_core::control::{Refusal, Reply, Verb};
 use rwsnap_core::fault::Fault;
+use zerocopy::FromBytes;
 
 use super::world::{Setup, World, USUAL};
 
@@ -90,6 +91,28 @@ fn what_is_reserved_for_one_clone_nobody_else_takes() {
     w.done(Verb::Destroy, "", "", &["dev1"]);
     assert_eq!(w.status().slots_reserved.get(), 0);
     assert_eq!(write(&mut w, "dev2", taken, 5), Ok(()));
+}
+
+#[test]
+fn a_restore_without_room_is_refused_with_what_is_missing() {
+    let setup = Setup { when_full: 2, bytes: 2 << 20, ..USUAL };
+    let mut w = with_clones(setup);
+    for n in 0..40 {
+        assert_eq!(write(&mut w, "dev1", n, 7), Ok(()));
+    }
+    let free = |w: &mut World| w.status().slots.get() - w.status().slots_used.get();
+    let keep = free(&mut w) - 30;
+    assert_eq!(w.set("dev2", "reservation", &(keep * CHUNK).to_string()).0, Some(Refusal::None));
+    let reply = w.command(Verb::Restore, "prod", "dev1", &[]);
+    let head = Reply::ref_from_prefix(&reply).unwrap().0;
+    assert_eq!(Refusal::from_number(head.refusal.get()), Some(Refusal::NoSpace));
+    assert_eq!(head.value.get(), 10 * CHUNK);
+    assert_eq!(w.first("prod", 0), 0, "nothing was changed");
+    // With room it goes, and gives back what it was promised.
+    assert_eq!(w.set("dev2", "reservation", "").0, Some(Refusal::None));
+    w.done(Verb::Restore, "prod", "dev1", &[]);
+    assert_eq!(w.first("prod", 39 * CHUNK), 7);
+    assert_eq!(w.status().slots_reserved.get(), 0);
 }
 
 #[test]
