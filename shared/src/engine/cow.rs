@@ -29,7 +29,7 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at_mut(t);
         task.epoch = newest;
         if task.op == Op::Discard {
-            return self.discard_in_place(t);
+            self.whole_discard(t, newest);
         }
         let want = self.uncopied(t, newest);
         if newest == Epoch(0) || want == 0 {
@@ -232,18 +232,14 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Discards what is copied already; the rest stays, because a discard is advice and must not
-    /// fill the save volume.
-    fn discard_in_place(&mut self, t: u32) {
-        let vol = self.vol_of(t);
-        let newest = self.vols.at(vol).newest;
-        if newest != Epoch(0) {
-            let uncopied = self.uncopied(t, newest);
-            self.tasks.at_mut(t).in_place &= !uncopied;
+    /// The whole chunks that a discard is about. A discard is advice and must not fill the save
+    /// volume: what is not copied stays, unless the pool says that it be copied first.
+    fn whole_discard(&mut self, t: u32, newest: Epoch) {
+        let mut chunks = self.tasks.at(t).in_place & self.covered(t);
+        if newest != Epoch(0) && self.superblock.discard.get() == 0 {
+            chunks &= !self.uncopied(t, newest);
         }
-        let task = self.tasks.at_mut(t);
-        task.in_place &= self.geometry.mask_whole(task.at, task.len);
-        self.write_in_place(t);
+        self.tasks.at_mut(t).in_place = chunks;
     }
 
     /// The chunks of a word that lie inside a volume of `size` bytes.

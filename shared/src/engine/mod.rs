@@ -32,6 +32,7 @@ mod units;
 mod view;
 mod views;
 mod walk;
+mod water;
 
 pub use open::{OpenError, Production, Short, CACHE_PAGES_MIN, COPY_UNITS_MIN, DELTA_RECORDS_MIN};
 pub use views::Attached;

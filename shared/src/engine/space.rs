@@ -35,6 +35,8 @@ pub(crate) struct Space<P: Platform> {
     pub(crate) full: bool,
     /// The record that gives up a snapshot must be durable before production goes on.
     giving_up: Option<LogPos>,
+    /// Below low water, and told so.
+    pub(crate) low: bool,
     /// `FULL` was told.
     told: bool,
     /// Free slots that are promised to the restore under way (`promise.rs`).
@@ -51,6 +53,7 @@ impl<P: Platform> Space<P> {
             need: 0,
             full: false,
             giving_up: None,
+            low: false,
             told: false,
             restoring: 0,
         })
@@ -127,10 +130,11 @@ impl<P: Platform> Core<P> {
         if self.space.growing.is_some() || self.fenced.is_some() {
             return true;
         }
-        if self.space.freed > 0 {
+        let grown = self.superblock.slots.get() > self.slots.count();
+        if self.space.freed > 0 || grown {
             self.want_checkpoint();
         }
-        if self.space.freed > 0 || self.space.freezing > 0 || self.is_sweeping() {
+        if self.space.freed > 0 || grown || self.space.freezing > 0 || self.is_sweeping() {
             return true;
         }
         match self.superblock.when_full.get() {

@@ -107,6 +107,8 @@ pub(crate) struct Volume<P: Platform> {
     pub(crate) clone: bool,
     /// Its device (production).
     pub(crate) dev: Dev,
+    /// The device has a volatile cache.
+    pub(crate) volatile: bool,
     pub(crate) size: u64,
     /// Its own map.
     pub(crate) map: MapId,
@@ -152,6 +154,7 @@ impl<P: Platform> Volume<P> {
             id: EntityId(0),
             clone: false,
             dev: Dev::SAVE,
+            volatile: true,
             size: 0,
             map: MapId(0),
             newest: Epoch(0),

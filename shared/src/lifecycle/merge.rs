@@ -440,7 +440,7 @@ impl<P: Platform> Core<P> {
         if m.waiting == 0 || m.flush_io != 0 || !enough || self.steps.room() < 4 {
             return;
         }
-        let dev = self.vols.at(m.vol).dev;
+        let (dev, volatile) = (self.vols.at(m.vol).dev, self.vols.at(m.vol).volatile);
         let m = &mut self.lifecycle.merge;
         m.flushing = core::mem::take(&mut m.flush_wait);
         m.waiting = 0;
@@ -452,7 +452,7 @@ impl<P: Platform> Core<P> {
             let step = Step::Flush { dev: Dev::SAVE };
             self.open_step(Owner::MergeFlush, step, [Piece::None; SEGS], 0);
         }
-        if skip {
+        if skip || !volatile {
             return self.merge_flushed(Ok(()));
         }
         self.open_step(Owner::MergeFlush, Step::Flush { dev }, [Piece::None; SEGS], 0);

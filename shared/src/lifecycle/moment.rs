@@ -133,7 +133,8 @@ impl<P: Platform> Core<P> {
         self.tasks.at_mut(t).stage = Stage::Step(201);
         for v in 0..self.vols.top() {
             let vol = self.vols.at(v);
-            let (dev, wanted) = (vol.dev, vol.hold && !vol.clone && vol.fast.is_some());
+            let here = vol.hold && !vol.clone && vol.fast.is_some();
+            let (dev, wanted) = (vol.dev, here && vol.volatile);
             if wanted && !self.mutant(Mutant::SnapshotNoFlush) {
                 let step = Step::Flush { dev };
                 self.open_step(Owner::Task(t), step, [Piece::None; SEGS], 0);

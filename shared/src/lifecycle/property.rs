@@ -22,6 +22,7 @@ enum Known {
     CopySpan,
     Discard,
     SaveLimit,
+    LowWater,
 }
 
 fn known(key: &[u8]) -> Option<Known> {
@@ -32,6 +33,7 @@ fn known(key: &[u8]) -> Option<Known> {
         b"copy-span" => Known::CopySpan,
         b"discard" => Known::Discard,
         b"save-limit" => Known::SaveLimit,
+        b"low-water" => Known::LowWater,
         _ => return None,
     })
 }
@@ -187,6 +189,7 @@ impl<P: Platform> Core<P> {
             }
             Some(Known::Discard) => pool && matches!(value, b"ignore" | b"copy"),
             Some(Known::SaveLimit) => pool && decimal(value).is_some(),
+            Some(Known::LowWater) => pool && decimal(value).is_some_and(|n| n <= 50),
             None => {
                 let bytes = |sum: usize, (k, v): (&[u8], &[u8])| {
                     sum.saturating_add(k.len()).saturating_add(v.len()).saturating_add(2)
@@ -268,6 +271,9 @@ impl<P: Platform> Core<P> {
         }
         if let Some(limit) = entity.property(b"save-limit").and_then(decimal) {
             s.save_limit = limit.into();
+        }
+        if let Some(percent) = entity.property(b"low-water").and_then(decimal) {
+            s.low_water = u32::try_from(percent).unwrap_or(0).into();
         }
         self.span_chunks = (s.copy_span.get() >> self.geometry.shift()).clamp(1, 64);
     }

@@ -3,8 +3,11 @@
 //! The core over disks in memory, one step at a time: the shortest way to see each path work.
 
 mod counts;
+mod devices;
+mod discards;
 mod limits;
 mod promises;
+mod water;
 mod world;
 
 use rwsnap_core::api::Op;

@@ -41,6 +41,8 @@ pub(crate) const LIMITS: Limits =
 pub(crate) struct Setup {
     /// Bytes in the save volume.
     pub(crate) bytes: u64,
+    /// Bytes that it may grow to; 0: as many as it has.
+    pub(crate) limit: u64,
     pub(crate) log_blocks: u64,
     /// 0 grow, 1 oldest, 2 stall, 3 fail.
     pub(crate) when_full: u32,
@@ -52,6 +54,7 @@ pub(crate) struct Setup {
 
 pub(crate) const USUAL: Setup = Setup {
     bytes: 8 << 20,
+    limit: 0,
     log_blocks: 0,
     when_full: 2,
     limits: LIMITS,
@@ -72,6 +75,7 @@ impl Setup {
         let pool = NewPool {
             layout: Options {
                 bytes: save.len() as u64,
+                limit: self.limit,
                 log_blocks: self.log_blocks,
                 ..Options::default()
             },

@@ -37,9 +37,9 @@ impl<P: Platform> Core<P> {
     /// What productions hold when the pool is closed must still be there when the superblock says
     /// that it was closed in order: else they would seem to have been changed behind our back.
     fn flush_productions(&mut self) {
-        for v in 0..self.vols.len() {
+        for v in 0..self.vols.top() {
             let vol = self.vols.at(v);
-            if vol.live && !vol.clone && vol.fast.is_some() {
+            if vol.live && !vol.clone && vol.fast.is_some() && vol.volatile {
                 let step = Step::Flush { dev: vol.dev };
                 self.checkpoint.io = self.checkpoint.io.saturating_add(1);
                 self.open_step(Owner::Checkpoint, step, [Piece::None; SEGS], 0);
@@ -97,6 +97,7 @@ impl<P: Platform> Core<P> {
     pub(super) fn reclaim(&mut self) -> Result<(), Fault> {
         if !self.checkpoint.stands {
             self.checkpoint.stands = true;
+            self.commit.noted = self.commit.noted.max(self.checkpoint.pos);
             self.log.set_start(self.checkpoint.pos, self.superblock.generation.get());
             self.slots.turn();
             self.slots.grow(self.checkpoint.slots);

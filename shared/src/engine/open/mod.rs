@@ -277,6 +277,7 @@ impl<P: Platform> Core<P> {
         });
         self.commit.durable = end.head;
         self.commit.upto = end.head;
+        self.commit.noted = end.head;
         self.opening.io = 2;
         self.emit_superblock(Owner::Open(0));
     }
@@ -342,6 +343,7 @@ impl<P: Platform> Core<P> {
             .and_then(|fast| self.platform.share(fast))
             .ok_or(Refusal::NoMemory)?;
         self.vols.at_mut(v).fast = Some(fast);
+        self.vols.at_mut(v).volatile = device.volatile;
         if self.catalog.get(id).and_then(Entity::restoring).is_some() {
             self.restore_begins(v);
         }
