@@ -108,6 +108,11 @@ impl<P: Platform> Core<P> {
             let task = self.tasks.at(t);
             let vol = self.vols.at(self.vol_of(t));
             let stale = task.epoch != vol.newest || vol.lowers.is_some();
+            if task.job == Job::Ahead && stale {
+                self.unqueue_copy();
+                self.finish_task(t);
+                continue;
+            }
             if task.job == Job::Client && stale {
                 // A snapshot came or went: whether the copy is needed has to be looked up again.
                 self.unqueue_copy();
@@ -123,8 +128,8 @@ impl<P: Platform> Core<P> {
             }
             let own = if job == Job::Merge { self.space.restoring } else { 0 };
             if u64::from(chunks) > self.slots.available_to(own) {
-                if job == Job::Client && op == Op::Discard {
-                    // Advice that there is no room to follow.
+                if job == Job::Ahead || (job == Job::Client && op == Op::Discard) {
+                    // Nobody asked for it, or it is advice that there is no room to follow.
                     self.unqueue_copy();
                     self.finish_task(t);
                     continue;
@@ -215,11 +220,15 @@ impl<P: Platform> Core<P> {
         if piece.mask != 0 {
             self.put_logged(&piece, Some(sum.end()))?;
         }
+        // What the client does not write stays in place, where it may be read some other day.
+        let spared = if merge { 0 } else { lost & !self.tasks.at(t).in_place };
+        self.tasks.at_mut(t).need &= !spared;
+        let lost = lost & !spared;
         if lost != 0 {
             self.put_logged(&Record { kind: Kind::Lost, mask: lost, ..blank }, None)?;
             self.note_damage(map, epoch);
         }
-        let copied = u64::from((need & !lost).count_ones());
+        let copied = u64::from((need & !lost & !spared).count_ones());
         self.stats.copied = self.stats.copied.saturating_add(copied);
         self.versions.bump(word);
         Ok(())

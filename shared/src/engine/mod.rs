@@ -11,6 +11,7 @@
 //! A request's way: `client.rs` takes it; reads go through `read.rs`, writes of production through
 //! `cow.rs`, writes of clones and of unsettled chunks through `redirect.rs`.
 
+mod ahead;
 pub(crate) mod checkpoint;
 mod claims;
 mod client;
@@ -232,6 +233,7 @@ impl<P: Platform> Core<P> {
             Job::Merge => self.run_merge(t),
             Job::MergePlan => self.run_plan(t),
             Job::Count => self.run_count(t),
+            Job::Ahead => self.run_ahead(t),
         }
     }
 

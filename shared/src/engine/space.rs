@@ -104,6 +104,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn save_full(&mut self, need: u64) {
         self.space.full = true;
         self.space.need = need;
+        self.drop_ahead();
         if !core::mem::replace(&mut self.space.told, true) {
             self.event(FULL, 0, &crate::control::Name::default(), self.save.size);
         }

@@ -90,6 +90,8 @@ pub(crate) enum Job {
     Merge,
     /// Plans the batches of the merge.
     MergePlan,
+    /// Copies ahead of first writes.
+    Ahead,
     /// Counts what volumes and snapshots use.
     Count,
 }

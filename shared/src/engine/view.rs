@@ -137,6 +137,12 @@ pub(crate) struct Volume<P: Platform> {
     pub(crate) reservation: u64,
     /// Free slots that are promised to it (`promise.rs`).
     pub(crate) promised: u64,
+    /// The view that copies ahead look up through.
+    pub(crate) ahead: u32,
+    /// The chunk behind the last first write and what was copied with it, and how many first writes
+    /// began there, one after another.
+    pub(crate) last_end: u64,
+    pub(crate) streak: u32,
     pub(crate) reads_served: u64,
     pub(crate) writes_served: u64,
 }
@@ -171,6 +177,9 @@ impl<P: Platform> Volume<P> {
             quota: 0,
             reservation: 0,
             promised: 0,
+            ahead: crate::engine::slab::NONE,
+            last_end: u64::MAX,
+            streak: 0,
             reads_served: 0,
             writes_served: 0,
         }

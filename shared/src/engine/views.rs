@@ -307,12 +307,16 @@ impl<P: Platform> Core<P> {
         let vol = self.vols.at_mut(v);
         vol.live = false;
         vol.hold = false;
+        let ahead = core::mem::replace(&mut vol.ahead, NONE);
         let fast = vol.fast.take();
         let mut held = core::mem::take(&mut vol.held);
         if let Some(fast) = fast {
             fast.set(crate::fast::Mode::Slow, Epoch(0));
         }
         self.wake_all(&mut held);
+        if ahead != NONE {
+            self.views.give(ahead);
+        }
         self.vols.give(v);
     }
 

@@ -275,7 +275,7 @@ impl<P: Platform> Core<P> {
         if let Some(percent) = entity.property(b"low-water").and_then(decimal) {
             s.low_water = u32::try_from(percent).unwrap_or(0).into();
         }
-        self.span_chunks = (s.copy_span.get() >> self.geometry.shift()).clamp(1, 64);
+        self.span_chunks = (s.copy_span.get() >> self.geometry.shift()).max(1);
     }
 
     /// Runs the command `Add`: the driver has opened the device and bears its number in `value`.

@@ -2,6 +2,7 @@
 
 //! The core over disks in memory, one step at a time: the shortest way to see each path work.
 
+mod ahead;
 mod counts;
 mod devices;
 mod discards;

@@ -191,6 +191,15 @@ impl<P: Platform> Core<P> {
             },
             Phase::Log => self.next_block(),
             Phase::Verify => self.next_verify(),
+            Phase::Flush if !self.save.volatile => {
+                self.opening.phase = Phase::Superblock;
+                self.opening_next();
+            }
+            Phase::LastFlush if !self.save.volatile => {
+                if let Err(error) = self.opening_done() {
+                    self.opening_fails(error);
+                }
+            }
             Phase::Flush | Phase::LastFlush => {
                 self.opening.io = 1;
                 let step = Step::Flush { dev: Dev::SAVE };
