@@ -55,7 +55,9 @@ impl<P: Platform> Core<P> {
     /// Whether there is enough of everything to spend some on what nobody asked for.
     fn may_copy_ahead(&self) -> bool {
         let tasks = self.tasks.left() > self.tasks_reserved.saturating_add(self.tasks.len() / 4);
-        let space = !self.space.full && !self.space.low;
+        // A quarter of the slots is left to those who ask for them.
+        let free = self.slots.available_to(0).saturating_mul(4) > self.slots.count();
+        let space = !self.space.full && free;
         tasks && space && self.units.left() >= 256 && self.steps.room() >= 256
     }
 
