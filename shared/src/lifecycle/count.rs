@@ -20,7 +20,7 @@
 //! While a restore is under way, what snapshots taken since it began read through it is not counted
 //! as theirs.
 
-use crate::engine::{Core, Job, Levels, Stage, Stop, View, NONE};
+use crate::engine::{Core, Job, Levels, Stage, Stop, View, What, NONE};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
 use crate::format::record::GroupKey;
@@ -242,7 +242,7 @@ impl<P: Platform> Core<P> {
         if mask != 0 && self.views.at(c.view).depth != 0 {
             self.tasks.at_mut(t).word = c.word;
             self.look_up(t, mask, Levels::All)?;
-            base = self.tasks.at(t).placed(mask, |w| w.in_slot());
+            base = self.tasks.at(t).placed(mask, What::in_slot);
         }
         self.lifecycle.counter.end_word(base);
         Ok(())

@@ -17,7 +17,7 @@ use crate::units::{Dev, PAGE_BYTES};
 impl<P: Platform> Core<P> {
     /// Flushes the save volume, then goes to the phase `next`.
     pub(super) fn checkpoint_flush(&mut self, next: Phase) -> Result<(), Fault> {
-        let volumes = u32::try_from(self.vols.len()).unwrap_or(u32::MAX);
+        let volumes = self.vols.top();
         let closing = next == Phase::Superblock && self.checkpoint.clean;
         if closing && self.steps.room() < volumes.saturating_add(8).min(self.steps.enough()) {
             return Ok(());
