@@ -211,6 +211,12 @@ impl<P: Platform> Core<P> {
 
     /// Begins a task again, with nothing held: a snapshot was taken on its way.
     pub(crate) fn begin_again(&mut self, t: u32) {
+        self.let_go(t);
+        self.ready(t);
+    }
+
+    /// Lets go of everything: the task is where it began.
+    pub(crate) fn let_go(&mut self, t: u32) {
         self.release_all(t);
         let task = self.tasks.at_mut(t);
         task.stage = Stage::Begin;
@@ -220,7 +226,6 @@ impl<P: Platform> Core<P> {
         task.zero = 0;
         task.part = 0;
         task.in_place = 0;
-        self.ready(t);
     }
 
     /// Lets go of claims, copy units and counts.

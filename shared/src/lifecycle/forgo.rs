@@ -60,6 +60,7 @@ impl<P: Platform> Core<P> {
         self.let_go(t);
         self.wait_for_room(t);
         self.save_full(need);
+        self.wake_plan();
     }
 
     /// A word is settled: writes that wait for slots may find that they need none.
@@ -68,5 +69,25 @@ impl<P: Platform> Core<P> {
             let mut waiters = core::mem::take(&mut self.room_waiters);
             self.wake_all(&mut waiters);
         }
+    }
+
+    /// A word's merge finds no slots: it lets go of everything, and the merge waits until there are
+    /// so many. Requests go on meanwhile.
+    pub(crate) fn starve_merge(&mut self, t: u32, need: u64) {
+        self.lifecycle.merge.starved = self.lifecycle.merge.starved.max(need);
+        self.end_word(t, true);
+    }
+
+    /// Looks whether a merge that waits for slots can go on, else how to get some.
+    pub(crate) fn feed_merge(&mut self) {
+        let need = self.lifecycle.merge.starved;
+        if need == 0 || !self.lifecycle.merge.active {
+            return;
+        }
+        if self.slots.available_to(self.space.restoring) >= need {
+            self.lifecycle.merge.starved = 0;
+            return self.wake_plan();
+        }
+        self.ask_for_space();
     }
 }

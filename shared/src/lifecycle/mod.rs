@@ -14,6 +14,7 @@ mod compose;
 mod count;
 mod destroy;
 pub(crate) mod event;
+mod forgo;
 mod merge;
 mod moment;
 mod property;

@@ -238,6 +238,7 @@ impl<P: Platform> Core<P> {
         }
         self.put_edit()?;
         self.take_pool_properties();
+        self.make_space();
         if let Some(v) = self.vol_of_entity(id) {
             let edit = &self.lifecycle.edit;
             let (quota, reservation) = (edit.quota.get(), edit.reservation.get());

@@ -6,6 +6,7 @@ mod ahead;
 mod counts;
 mod devices;
 mod discards;
+mod forgoing;
 mod limits;
 mod promises;
 mod water;

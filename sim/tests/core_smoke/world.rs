@@ -342,6 +342,34 @@ impl World {
         self.request(name, Op::Write { fua: false }, at, vec![byte; len]);
     }
 
+    /// Submits a write of a chunk; true if it waits. Its end is not looked at then.
+    pub(crate) fn write_or_stall(&mut self, name: &str, at: u64, byte: u8) -> bool {
+        let handle = self.core.attach(name.as_bytes(), true).unwrap().handle;
+        self.cookie += 1;
+        let cookie = self.cookie;
+        self.clients.insert(cookie, vec![byte; CHUNK]);
+        let op = Op::Write { fua: false };
+        let request = Request { volume: handle, op, at, len: CHUNK as u32, cookie };
+        assert_eq!(self.core.submit(&request), Submit::Queued);
+        self.drain();
+        !self.finished.contains_key(&cookie)
+    }
+
+    /// Restores at this rate.
+    pub(crate) fn restore(&mut self, name: &str, from: &str, rate: u64) -> Vec<u8> {
+        let mut command = Command::new(Verb::Restore, Name::new(name.as_bytes()).unwrap());
+        command.other = Name::new(from.as_bytes()).unwrap();
+        command.value = rate.into();
+        self.send(&command, &[])
+    }
+
+    /// Sets the rate of a restore.
+    pub(crate) fn rate(&mut self, name: &str, rate: u64) {
+        let mut command = Command::new(Verb::RestoreRate, Name::new(name.as_bytes()).unwrap());
+        command.value = rate.into();
+        self.send(&command, &[]);
+    }
+
     pub(crate) fn flush(&mut self, name: &str) {
         self.request(name, Op::Flush, 0, Vec::new());
     }
