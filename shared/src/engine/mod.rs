@@ -35,7 +35,10 @@ mod views;
 mod walk;
 mod water;
 
-pub use open::{OpenError, Production, Short, CACHE_PAGES_MIN, COPY_UNITS_MIN, DELTA_RECORDS_MIN};
+pub use open::{
+    OpenError, Production, Short, CACHE_PAGES_MIN, COPY_UNITS_MIN, DELTA_RECORDS_MIN, VIEWS,
+    VOLUMES,
+};
 pub use views::Attached;
 
 use crate::api::{Device, Done, Limits, Seg, Step, StepId};

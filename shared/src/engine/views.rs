@@ -45,7 +45,7 @@ impl<P: Platform> Core<P> {
         if vol != NONE && !self.is_online(vol) {
             return Err(Refusal::Fenced);
         }
-        let at = self.views.take().ok_or(Refusal::NoMemory)?;
+        let at = self.views.take().ok_or(Refusal::TableFull)?;
         *self.views.at_mut(at) = View { open: true, id, write, vol, size, ..View::FREE };
         if !self.fill_view(at) {
             self.views.at_mut(at).open = false;

@@ -294,7 +294,10 @@ impl<P: Platform> Core<P> {
         if dev == 0 || size == 0 || size & block != 0 || self.vol_by_dev(Dev(dev)).is_some() {
             return self.refuse(t, Refusal::Malformed);
         }
-        if self.catalog.reserve(&self.platform, 8).is_err() || self.vols.left() == 0 {
+        if self.vols.left() == 0 {
+            return self.refuse_for(t, Refusal::TableFull, &name);
+        }
+        if self.catalog.reserve(&self.platform, 8).is_err() {
             return self.refuse(t, Refusal::NoMemory);
         }
         if !self.may_change(t, 4) {

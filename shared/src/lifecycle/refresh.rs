@@ -67,7 +67,7 @@ impl<P: Platform> Core<P> {
         if let Some(keep) = self.item(t, 0).map(|i| i.name) {
             self.check_new_name(&keep)?;
             if self.vols.left() == 0 {
-                return Err((Refusal::NoMemory, keep));
+                return Err((Refusal::TableFull, keep));
             }
         }
         self.catalog.reserve(&self.platform, 8).map_err(|_| (Refusal::NoMemory, *name))

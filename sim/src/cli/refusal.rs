@@ -4,6 +4,7 @@
 //! by name, and the way out.
 
 use rwsnap_core::control::{Refusal, Verb};
+use rwsnap_core::engine::{VIEWS, VOLUMES};
 
 /// A refused command, as far as a sentence needs it.
 #[derive(Clone, Debug)]
@@ -119,7 +120,11 @@ impl Refused<'_> {
                 format!("the save volume has no room for it: {} bytes are missing", self.value)
             }
             Refusal::NoSpace => "the save volume has no room for it".to_owned(),
-            Refusal::NoMemory => "memory, or the table of volumes, is full".to_owned(),
+            Refusal::NoMemory => "memory was not to be had".to_owned(),
+            Refusal::TableFull => format!(
+                "a pool has at most {VOLUMES} volumes, and at most {VIEWS} volumes and snapshots \
+                 opened at once"
+            ),
             Refusal::Fenced => "the pool is fenced after an I/O error or corruption".to_owned(),
             Refusal::Io => "a device failed or is missing; nothing is known to be lost".to_owned(),
             Refusal::BadProperty => match self.who("").as_str() {
@@ -197,6 +202,7 @@ impl Refused<'_> {
                 "Destroy snapshots or clones, or give the save volume more room; `rwsnap status` \
                  shows how much there is."
             }
+            (Refusal::TableFull, _) => "Destroy clones or close what is not needed.",
             (Refusal::NoMemory, _) => "Destroy snapshots or clones that are not needed.",
             (Refusal::Fenced, _) => {
                 "Nothing more is written. End its server and run `rwsnap check` on the save volume."

@@ -130,7 +130,8 @@ impl<E: Engine> World<E> {
     pub(super) fn leave(&self) -> Leave {
         let faults = self.plan.faults.any();
         let (give_up, fail) = (self.plan.when_full == 1, self.plan.when_full == 3);
-        Leave { faults, give_up, fail, rotten: false }
+        let forgo = self.plan.when_full != 2;
+        Leave { faults, give_up, forgo, fail, rotten: false }
     }
 
     /// Runs the story to its end.
