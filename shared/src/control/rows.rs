@@ -259,8 +259,12 @@ row!(
         checkpoints: U64,
         /// Number of the last event.
         events: U64,
+        /// Discards of production chunks not copied yet: 0 ignored, 1 copied first.
+        discard: U32,
+        /// Percent of slots below which room is made; 0 for never.
+        low_water: U32,
         /// Zero.
-        reserved: [u8; 96],
+        reserved: [u8; 88],
     }
 );
 

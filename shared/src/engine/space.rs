@@ -34,7 +34,7 @@ pub(crate) struct Space<P: Platform> {
     /// Production waits for slots.
     pub(crate) full: bool,
     /// The record that gives up a snapshot must be durable before production goes on.
-    giving_up: Option<LogPos>,
+    pub(crate) giving_up: Option<LogPos>,
     /// Below low water, and told so.
     pub(crate) low: bool,
     /// `FULL` was told.

@@ -31,6 +31,8 @@ impl<P: Platform> Core<P> {
             block: s.block,
             when_full: s.when_full,
             copy_span: s.copy_span,
+            discard: s.discard,
+            low_water: s.low_water,
             slots: self.slots.count().into(),
             slots_used: self.slots.used().into(),
             slots_reserved: self.slots.reserved().into(),

@@ -9,7 +9,7 @@ use rwsnap_core::fault::Fault;
 
 use super::block::show;
 use super::machine::Wrong;
-use super::model::{Key, Label, Model, Sort};
+use super::model::{Entity, Key, Label, Model, Sort};
 
 /// A volume or snapshot as the core lists it.
 #[derive(Clone, Debug)]

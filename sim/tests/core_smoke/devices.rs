@@ -62,6 +62,32 @@ fn a_device_without_a_volatile_cache_is_never_flushed() {
     assert_eq!(flushes(&w.steps), 0);
 }
 
+/// The first write after a snapshot read a page of the map each, although no old data of a snapshot
+/// that was taken since the last checkpoint can be there.
+#[test]
+fn first_writes_after_a_snapshot_do_not_read_the_map() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    for n in 0..500 {
+        w.write("prod", n * 37 % 1000 * CHUNK, 5, CHUNK as usize);
+    }
+    w.core.close();
+    w.drain();
+    let mut w = World::open(w.disks);
+    w.done(Verb::Snapshot, "", "", &["prod@two"]);
+    w.steps.clear();
+    for n in 0..500 {
+        w.write("prod", n * 37 % 1000 * CHUNK, 6, CHUNK as usize);
+    }
+    let read = w.steps.iter().filter(|s| matches!(s, Step::Read { dev: Dev(0), .. })).count();
+    assert_eq!(read, 0);
+    for n in 0..1000 {
+        let (one, two) = (n as u8, if n * 973 % 1000 < 500 { 5 } else { n as u8 });
+        assert_eq!(w.first("prod@one", n * CHUNK), one, "{n}");
+        assert_eq!(w.first("prod@two", n * CHUNK), two, "{n}");
+    }
+}
+
 /// Damage to what was durable is known from a record behind it: without one the last batch could be
 /// cut off in silence.
 #[test]
