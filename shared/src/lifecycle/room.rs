@@ -5,10 +5,11 @@
 //! The merge saves what it overwrites for the snapshot before, one slot for each chunk that the
 //! source has in a slot. How many that are is known exactly after a count; before one, what the
 //! source's maps hold in all is a bound that costs nothing. So a restore with plenty of room begins
-//! at once; one with little is counted first. When a count ends, what was promised too much is
+//! at once; one with little is counted first. One that is forced begins in any case, and gives up
+//! what it has to (`forgo.rs`). When a count ends, what was promised too much is
 //! given back.
 
-use crate::control::{Name, FLAG_NO_UNDO};
+use crate::control::{Name, FLAG_FORCE, FLAG_NO_UNDO};
 use crate::engine::Core;
 use crate::format::entity::{Entity, Kind};
 use crate::platform::Platform;
@@ -55,6 +56,7 @@ impl<P: Platform> Core<P> {
             return Some(0);
         };
         if self.catalog.get(self.vols.at(v).id).and_then(Entity::kind) != Some(Kind::Production)
+            || self.flag(t, FLAG_FORCE)
             || self.saves_nothing(t, v, source)
         {
             return Some(0);

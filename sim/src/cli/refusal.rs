@@ -198,6 +198,10 @@ impl Refused<'_> {
                 "Destroy them first; or let the restore finish and restore from its \
                  before-restore snapshot."
             }
+            (Refusal::NoSpace, Verb::Restore) => {
+                "Give the save volume more room, or destroy snapshots or clones; with --force it \
+                 begins all the same, and gives up its undo if it has to."
+            }
             (Refusal::NoSpace, _) => {
                 "Destroy snapshots or clones, or give the save volume more room; `rwsnap status` \
                  shows how much there is."
