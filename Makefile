@@ -31,8 +31,8 @@ demo:
 	$(CARGO) build --release --locked
 	RWSNAP=$(rwsnap) sim/demo.sh $(IMAGE)
 
-# `clippy` and all of `unit` join this list when they pass; until then they are run alone.
-test: setup fmt core storm
+# All of `unit` joins this list when it passes; until then it is run alone.
+test: setup fmt clippy core storm
 	@echo "make test: all checks passed"
 
 setup:

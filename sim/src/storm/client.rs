@@ -90,6 +90,9 @@ impl<E: Engine> World<E> {
                 if opened.size != bytes {
                     return Err(format!("{name} has {} bytes, not {bytes}", opened.size));
                 }
+                if self.model.entities[&key].id.is_some_and(|id| id != opened.id.0) {
+                    return Err(format!("{name} is number {}, another than it was", opened.id.0));
+                }
                 self.trace.say(|| format!("{:6} open {name}, write {write}", self.now));
                 self.sessions.push(Session { key, opened, flying: 0, leaving: false });
             }

@@ -67,7 +67,6 @@ pub(super) fn reopen<E: Engine>(
 }
 
 /// As [`reopen`], or the disks as the crash or failure finds them.
-#[expect(clippy::type_complexity, reason = "an outcome within an outcome")]
 fn reopen_once<E: Engine>(
     plan: &Plan,
     disks: Vec<Disk>,
@@ -139,6 +138,9 @@ pub(super) fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
     for found in machine.core.productions() {
         let disk = machine.disks.get(usize::from(found.dev.0)).ok_or("a volume on no device")?;
         let device = disk.device;
+        if found.size != device.size {
+            return Err(format!("device {:?} is said to have {} bytes", found.dev, found.size));
+        }
         let fingerprint = found.fingerprint.map_or(0, |_| disk.fingerprint());
         if found.fingerprint.is_some() {
             let other = machine.core.online(found.dev, device, fingerprint ^ 1, false);
@@ -224,10 +226,7 @@ pub(super) fn fingerprints(disks: &[Disk]) -> Vec<(Dev, u64)> {
 /// # Errors
 ///
 /// What went wrong.
-pub(super) fn close<E: Engine>(
-    mut machine: Machine<E>,
-    rng: &mut Rng,
-) -> Result<Vec<Disk>, Wrong> {
+pub(super) fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Disk>, Wrong> {
     let fingerprints = fingerprints(&machine.disks);
     machine.core.close(&fingerprints);
     machine.drain()?;

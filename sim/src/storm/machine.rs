@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rwsnap_core::api::{Device, Done, Handle, Op, Request, Step, StepId, Submit};
+use rwsnap_core::api::{Done, Handle, Op, Request, Step, StepId, Submit};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 
@@ -157,11 +157,6 @@ impl<E: Engine> Machine<E> {
     /// Requests and commands that have not ended.
     pub(super) fn pending(&self) -> usize {
         self.ios.len() + self.commands.len()
-    }
-
-    /// The device as the core is told of it.
-    pub(super) fn device(&self, dev: Dev) -> Option<Device> {
-        self.disks.get(dev_index(dev)).map(|d| d.device)
     }
 
     /// Hands in a request; gives its number.

@@ -79,19 +79,6 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A core is built for each crash state: its memory is used again and not given back each time.
-fn keep_memory() {
-    #[cfg(target_env = "gnu")]
-    for (what, bytes) in [
-        (libc::M_MMAP_THRESHOLD, 1 << 30),
-        (libc::M_TRIM_THRESHOLD, 1 << 30),
-        (libc::M_TOP_PAD, 64 << 20),
-    ] {
-        // SAFETY: mallopt takes two numbers and only changes how malloc asks for memory.
-        unsafe { libc::mallopt(what, bytes) };
-    }
-}
-
 /// Runs one seed.
 fn one<E: Engine>(seed: u64, options: &Options) -> (Tally, u64, Option<Violation>) {
     let mut plan = Plan::draw(seed);
@@ -119,7 +106,6 @@ pub fn main(options: &Options) -> Summary {
 /// Runs seeds.
 #[must_use]
 pub(super) fn storm<E: Engine>(options: &Options) -> Summary {
-    keep_memory();
     let summary = Mutex::new(Summary::default());
     let next = AtomicU64::new(0);
     let worker = || loop {
