@@ -85,10 +85,8 @@ impl<E: Engine> World<E> {
         let write = !snapshot && self.rng.chance(85);
         match self.machine.core.attach(&name, write) {
             Ok(opened) => {
-                let bytes =
-                    self.model.entities[&key].cells.len() as u64 * u64::from(self.plan.block);
-                if opened.size != bytes {
-                    return Err(format!("{name} has {} bytes, not {bytes}", opened.size));
+                if !self.sizes(key).contains(&opened.size) {
+                    return Err(format!("{name} has {} bytes, which it never had", opened.size));
                 }
                 if self.model.entities[&key].id.is_some_and(|id| id != opened.id.0) {
                     return Err(format!("{name} is number {}, another than it was", opened.id.0));
@@ -99,6 +97,18 @@ impl<E: Engine> World<E> {
             Err(refusal) => self.may_refuse_open(&name, key, refusal)?,
         }
         self.machine.drain()
+    }
+
+    /// The sizes that a volume may have now: that of its content, and of the content that a
+    /// command gives it.
+    fn sizes(&self, key: Key) -> Vec<u64> {
+        let size = |key: &Key| {
+            let blocks = self.model.entities.get(key).map_or(0, |e| e.cells.len());
+            blocks as u64 * u64::from(self.plan.block)
+        };
+        let given = self.given.as_ref().and_then(|g| g.replaces(&self.model));
+        let replaced = given.filter(|(to, ..)| *to == key).map(|(_, from, _)| size(&from));
+        std::iter::once(size(&key)).chain(replaced).collect()
     }
 
     fn may_refuse_open(&self, name: &str, key: Key, refusal: Refusal) -> Result<(), Wrong> {

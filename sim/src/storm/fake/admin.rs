@@ -3,7 +3,9 @@
 //! The commands, as steps one after the other.
 
 use rwsnap_core::api::Step;
-use rwsnap_core::control::{rows, Command, EntityRow, Item, Name, Refusal, Verb, FLAG_NO_UNDO};
+use rwsnap_core::control::{
+    rows, Command, EntityRow, Item, Name, Refusal, Verb, FLAG_DEFER, FLAG_NO_UNDO, FLAG_RECURSIVE,
+};
 use rwsnap_core::units::Dev;
 use zerocopy::FromBytes;
 
@@ -92,7 +94,10 @@ impl Fake {
             }
             Verb::Refresh => self.refresh(&command, &items)?,
             Verb::Restore => self.restore(&command)?,
-            Verb::Destroy => self.destroy(&items)?,
+            // One at a time, at once: that is simple.
+            Verb::Destroy if command.flags.get() & (FLAG_RECURSIVE | FLAG_DEFER) == 0 => {
+                self.destroy(&items)?;
+            }
             Verb::Rename => {
                 let mut entry = self.found(&command.name)?;
                 let other = command.other.text();

@@ -16,7 +16,7 @@ use super::super::engine::{Engine, Found, Opened, Routed};
 use super::super::plan::Plan;
 use super::super::schedule::production;
 use super::catalogue::{Catalogue, Entry};
-use super::{reply, Fake, FakeFast, Memory, REGIONS, TEXT};
+use super::{reply, Fake, FakeFast, Memory, State, REGIONS, TEXT};
 
 impl Engine for Fake {
     type Fast = FakeFast;
@@ -91,7 +91,9 @@ impl Engine for Fake {
     fn attach(&mut self, name: &str, write: bool) -> Result<Opened<FakeFast>, Refusal> {
         let entry = self.catalogue.find(name).cloned().ok_or(Refusal::NotFound)?;
         self.handles.push(entry.id);
-        let fresh = || FakeFast { dev: entry.dev, state: Rc::default() };
+        // A command that runs already counts on being alone with the volume.
+        let slow = self.broken || self.running.is_some() || !self.commands.is_empty();
+        let fresh = || FakeFast { dev: entry.dev, state: Rc::new(State::new(slow)) };
         let fast = (entry.dev != 0).then(|| self.fast.entry(entry.id).or_insert_with(fresh));
         Ok(Opened {
             handle: Handle(u32::try_from(self.handles.len() - 1).unwrap()),

@@ -44,10 +44,16 @@ enum Memory {
     Nothing,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     slow: Cell<bool>,
     inside: Cell<u32>,
+}
+
+impl State {
+    const fn new(slow: bool) -> Self {
+        Self { slow: Cell::new(slow), inside: Cell::new(0) }
+    }
 }
 
 #[derive(Clone, Debug)]
