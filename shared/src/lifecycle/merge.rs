@@ -85,6 +85,8 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) level: u8,
     /// Chunks were skipped: go round again.
     pub(crate) again: bool,
+    /// A word needs so many slots, and there were not as many; 0: none waits for slots.
+    starved: u64,
     pub(crate) retried: u32,
     pub(crate) done: u64,
     pub(crate) total: u64,
@@ -118,6 +120,7 @@ impl<P: Platform> Merge<P> {
             cursor: Word(0),
             level: 0,
             again: false,
+            starved: 0,
             retried: 0,
             done: 0,
             total: 0,
@@ -138,6 +141,7 @@ impl<P: Platform> Merge<P> {
         self.pass = 0;
         self.cursor = Word(0);
         self.again = false;
+        self.starved = 0;
         self.retried = 0;
         self.done = 0;
         self.total = 0;
@@ -169,6 +173,7 @@ impl<P: Platform> Core<P> {
     /// Starts the plan if there is something to merge, and the flush that words wait for.
     pub(crate) fn start_merge(&mut self) {
         self.start_merge_flush();
+        self.feed_merge();
         let m = &self.lifecycle.merge;
         if self.commit.durable < m.after {
             return;
@@ -252,6 +257,26 @@ impl<P: Platform> Core<P> {
         self.merge_ended();
     }
 
+    /// A word's merge finds no slots: it lets go of everything, and the merge waits until there are
+    /// so many. Requests go on meanwhile.
+    pub(crate) fn starve_merge(&mut self, t: u32, need: u64) {
+        self.lifecycle.merge.starved = self.lifecycle.merge.starved.max(need);
+        self.end_word(t, true);
+    }
+
+    /// Looks whether a merge that waits for slots can go on, else how to get some.
+    fn feed_merge(&mut self) {
+        let need = self.lifecycle.merge.starved;
+        if need == 0 || !self.lifecycle.merge.active {
+            return;
+        }
+        if self.slots.available_to(0) >= need {
+            self.lifecycle.merge.starved = 0;
+            return self.wake_plan();
+        }
+        self.ask_for_space();
+    }
+
     /// Wakes those who wait until the merge has stopped.
     pub(crate) fn merge_ended(&mut self) {
         if !self.lifecycle.merge.is_busy() {
@@ -266,6 +291,7 @@ impl<P: Platform> Core<P> {
         let rate = self.merge_rate();
         let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
         !(m.jobs.left() == 0
+            || m.starved != 0
             || (busy && m.words != 0)
             || rate == 0
             || (rate != u64::MAX && m.tokens == 0))

@@ -61,7 +61,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Ends the word's task; `again`: some of its chunks have to go round again.
-    fn end_word(&mut self, t: u32, again: bool) {
+    pub(super) fn end_word(&mut self, t: u32, again: bool) {
         let j = self.tasks.at(t).aux;
         let (units, count) = {
             let job = self.job(t);
@@ -200,7 +200,8 @@ impl<P: Platform> Core<P> {
 
     /// The old data is safe. Readers in place must be gone before it is overwritten.
     fn word_gate(&mut self, t: u32) {
-        self.free_units(t);
+        self.free_old(t);
+        self.end_copying(t);
         self.tasks.at_mut(t).lost = 0;
         let set = self.job(t).set;
         let map = self.vols.at(self.lifecycle.merge.vol).map;
@@ -266,13 +267,13 @@ impl<P: Platform> Core<P> {
         (live, xs)
     }
 
-    /// Gives slots to the chunks whose data in X R has to keep; false if the task waits for them.
+    /// Gives slots to the chunks whose data in X R has to keep; false if there are none, and the
+    /// word's task has ended.
     fn give_kept_slots(&mut self, t: u32, keeps: u64) -> bool {
         let mut left = keeps & !self.job(t).keeps;
         while left != 0 {
             let Some((slot, n)) = self.take_slots(left.count_ones()) else {
-                self.wait_for_room(t);
-                self.save_full(u64::from(left.count_ones()));
+                self.starve_merge(t, u64::from(left.count_ones()));
                 return false;
             };
             for i in 0..u64::from(n) {

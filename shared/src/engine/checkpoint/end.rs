@@ -153,6 +153,7 @@ impl<P: Platform> Core<P> {
     pub fn close(&mut self) {
         self.closing = true;
         self.wake_plan();
+        self.make_space();
         let mut waiters = core::mem::take(&mut self.room_waiters);
         self.wake_all(&mut waiters);
     }
