@@ -14,8 +14,9 @@ use super::machine::{Machine, Wrong};
 use super::model::{Model, Sort};
 use super::oracle::{Leave, Matching, Sweep};
 use super::rng::Rng;
-use super::schedule::{Tally, World};
+use super::schedule::World;
 use super::slots;
+use super::tally::Tally;
 use super::trace::Trace;
 
 impl<E: Engine> World<E> {
@@ -109,10 +110,13 @@ impl<E: Engine> World<E> {
             versions: self.versions,
             names: self.names,
             fenced: false,
+            restoring: self.restoring,
         };
         world.machine.verbose = self.trace.is_verbose();
         world.trace.say(|| "-- another story".into());
         let lived = world.live();
+        world.tally.kinds.absorb(&mut world.machine.kinds);
+        world.tally.kinds.saw("story after a crash");
         self.tally.add(&world.tally);
         self.trace.note(&[world.trace.hash()]);
         world.trace.say(|| "-- ends".into());
@@ -133,8 +137,12 @@ impl<E: Engine> World<E> {
         if !E::rot(&mut disks[0], rng) {
             return Ok(());
         }
-        self.tally.rots += 1;
-        let Ok(mut machine) = crash::open::<E>(&self.plan, disks, rng)? else { return Ok(()) };
+        let kinds = &mut self.tally.kinds;
+        kinds.saw("rot");
+        let Ok(mut machine) = crash::open::<E>(&self.plan, disks, rng)? else {
+            kinds.saw("rot is refused at opening");
+            return Ok(());
+        };
         if crash::start(&mut machine).is_err() {
             return Ok(());
         }
@@ -158,6 +166,8 @@ impl<E: Engine> World<E> {
         self.model = model;
         self.model.adopt(&sweep.rows, &pairs);
         self.model.settle(&sweep, &pairs);
+        self.notice(&sweep.rows);
+        self.tally.kinds.saw_if(self.restoring, "crash during a restore");
         self.forget();
         Ok(())
     }
@@ -165,6 +175,7 @@ impl<E: Engine> World<E> {
     /// A fresh core on these disks; gives what clients find in it.
     fn renew(&mut self, disks: Vec<Disk>, again: u64) -> Result<Sweep, Wrong> {
         let crashes = &mut self.tally.crashes;
+        self.tally.kinds.absorb(&mut self.machine.kinds);
         self.machine = crash::reopen(&self.plan, disks, &mut self.rng, again, crashes)?;
         self.machine.verbose = self.trace.is_verbose();
         let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
@@ -219,6 +230,7 @@ impl<E: Engine> World<E> {
             return self.crash();
         }
         self.trace.say(|| format!("{:6} close", self.now));
+        self.tally.kinds.saw("close");
         for session in std::mem::take(&mut self.sessions) {
             self.machine.core.detach(session.opened.handle);
         }

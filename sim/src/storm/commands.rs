@@ -6,6 +6,7 @@ use rwsnap_core::control::{rows, Refusal};
 
 use super::command::{self, Change};
 use super::engine::Engine;
+use super::kinds;
 use super::machine::Wrong;
 use super::model::{Key, Model, Sort};
 use super::oracle::Row;
@@ -65,6 +66,19 @@ impl Change {
             Self::Release(_) => "release",
             Self::Set(..) => "set",
         }
+    }
+}
+
+/// What a command is called that is given during a restore.
+fn during_restore(verb: &str) -> &'static str {
+    match verb {
+        "snapshot" => "during a restore: snapshot",
+        "clone" => "during a restore: clone",
+        "refresh" => "during a restore: refresh",
+        "destroy" => "during a restore: destroy",
+        "rate" => "during a restore: rate",
+        "restore" => "during a restore: restore",
+        _ => "during a restore: another command",
     }
 }
 
@@ -213,6 +227,8 @@ impl<E: Engine> World<E> {
                     return self.ask_list(given.change, given.begin, listed, from);
                 }
                 listed.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
+                self.notice(&listed);
+                self.tally.kinds.saw_if(self.restoring, during_restore(given.change.verb()));
                 let pairs = self.model.matching(&listed, self.leave());
                 let pairs = pairs.map_err(|w| format!("after {:?}: {w}", given.change))?;
                 self.model.adopt(&listed, &pairs);
@@ -230,6 +246,9 @@ impl<E: Engine> World<E> {
         match refusal {
             Refusal::None => {
                 counts.0 += 1;
+                for kind in kinds::of_change(&change, &self.model) {
+                    self.tally.kinds.saw(kind);
+                }
                 let change_now = &change;
                 self.model = change_now.apply(&self.model, begin, self.now);
             }
@@ -249,6 +268,17 @@ impl<E: Engine> World<E> {
             _ => counts.1 += 1,
         }
         self.ask_list(change, begin, Vec::new(), 0)
+    }
+
+    /// Counts what a list shows.
+    pub(super) fn notice(&mut self, rows: &[Row]) {
+        self.restoring = rows.iter().any(|row| row.flags & rows::FLAG_RESTORING != 0);
+        let kinds = &mut self.tally.kinds;
+        for row in rows {
+            kinds.saw_if(row.flags & rows::FLAG_GIVEN_UP != 0, "listed: given up");
+            kinds.saw_if(row.flags & rows::FLAG_DAMAGED != 0, "listed: damaged");
+            kinds.saw_if(row.flags & rows::FLAG_DEFERRED != 0, "listed: deferred");
+        }
     }
 
     fn ask_list(

@@ -10,46 +10,14 @@ use super::commands::Given;
 use super::crash;
 use super::disk::Disk;
 use super::engine::Engine;
-use super::fault::Faults;
+use super::fault::{Faults, Touch};
 use super::machine::{Event, Machine, Wrong};
 use super::model::{Model, Sort};
 use super::oracle::Leave;
 use super::plan::{Order, Plan};
 use super::rng::Rng;
+use super::tally::Tally;
 use super::trace::Trace;
-
-/// What was counted.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Crash states checked.
-    pub crashes: u64,
-    /// Steps that failed.
-    pub faults: u64,
-    /// Pools with a rotten block.
-    pub rots: u64,
-    /// Steps ended.
-    pub steps: u64,
-    /// Blocks compared.
-    pub compared: u64,
-    /// Commands done, and refused, by name.
-    pub commands: BTreeMap<&'static str, (u64, u64)>,
-}
-
-impl Tally {
-    /// Adds another's counts.
-    pub fn add(&mut self, other: &Self) {
-        self.crashes += other.crashes;
-        self.faults += other.faults;
-        self.rots += other.rots;
-        self.steps += other.steps;
-        self.compared += other.compared;
-        for (name, (done, refused)) in &other.commands {
-            let entry = self.commands.entry(name).or_default();
-            entry.0 += done;
-            entry.1 += refused;
-        }
-    }
-}
 
 /// See the module.
 pub(super) struct World<E: Engine> {
@@ -71,6 +39,8 @@ pub(super) struct World<E: Engine> {
     pub(super) names: u64,
     /// Since a device failed it, the pool does nothing any more.
     pub(super) fenced: bool,
+    /// A restore was under way when the pool was listed last.
+    pub(super) restoring: bool,
 }
 
 impl<E: Engine> World<E> {
@@ -122,6 +92,7 @@ impl<E: Engine> World<E> {
             versions: 0,
             names: 0,
             fenced: false,
+            restoring: false,
         })
     }
 
@@ -206,6 +177,9 @@ impl<E: Engine> World<E> {
             format!("{:6} step {touch:?} dev {dev} {at}+{blocks} {end}", self.now)
         });
         self.tally.steps += 1;
+        if fails {
+            self.tally.kinds.saw(failure(dev, touch));
+        }
         self.machine.end(index, !fails, &mut self.rng)
     }
 
@@ -219,6 +193,18 @@ impl<E: Engine> World<E> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a failure is called.
+const fn failure(dev: usize, touch: Touch) -> &'static str {
+    match (dev, touch) {
+        (0, Touch::Read) => "fault: read of the save volume",
+        (0, Touch::Write) => "fault: write to the save volume",
+        (0, Touch::Flush) => "fault: flush of the save volume",
+        (_, Touch::Read) => "fault: read of production",
+        (_, Touch::Write) => "fault: write to production",
+        (_, Touch::Flush) => "fault: flush of production",
     }
 }
 
