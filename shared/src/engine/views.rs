@@ -138,7 +138,10 @@ impl<P: Platform> Core<P> {
         let m = Level { map: MapId(restore.m_map.get()), lo: Epoch(0), hi, dir: Dir::Last };
         let limit = self.restore_epoch(restore).prev();
         let x = Some(EntityId(restore.x.get()));
-        self.views.at_mut(at).push(m) && self.fill_snapshot(at, x, limit)
+        let pushed = self.views.at_mut(at).push(m);
+        let view = self.views.at_mut(at);
+        view.kept_from = view.depth;
+        pushed && self.fill_snapshot(at, x, limit)
     }
 
     /// The epoch of R.

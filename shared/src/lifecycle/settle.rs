@@ -116,6 +116,9 @@ impl<P: Platform> Core<P> {
         let level = self.lifecycle.merge.level;
         let (task, job) = self.task_and_job(t);
         job.x = task.places;
+        if task.placed(mask, |w| w == What::Lost) != 0 {
+            self.lost_of_x();
+        }
         let vol = self.vols.at(self.lifecycle.merge.vol);
         let m = vol.redirect.unwrap_or_default();
         let word = self.tasks.at(t).word;
@@ -152,6 +155,16 @@ impl<P: Platform> Core<P> {
             .saturating_add(u64::from(set.count_ones()) << self.geometry.shift());
         self.spend(set.count_ones());
         self.lock_to_save(t);
+    }
+
+    /// Some of X is lost: production keeps what it has there, and R is marked as damaged.
+    fn lost_of_x(&mut self) {
+        let vol = self.vols.at(self.lifecycle.merge.vol);
+        let (map, id) = (vol.map, vol.id);
+        let restore = self.catalog.get(id).and_then(Entity::restoring);
+        if let Some(epoch) = restore.map(|r| Epoch(r.r_epoch.get())) {
+            self.note_damage(map, epoch);
+        }
     }
 
     fn lock_to_save(&mut self, t: u32) {
