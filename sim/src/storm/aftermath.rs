@@ -19,6 +19,9 @@ use super::slots;
 use super::tally::Tally;
 use super::trace::Trace;
 
+/// Steps of one recovery that are tried.
+const EACH_STEP: u64 = 300;
+
 impl<E: Engine> World<E> {
     /// What the pool may be after a crash now: the model, or with what is under way done.
     fn outcomes(&self) -> Vec<Model> {
@@ -53,6 +56,14 @@ impl<E: Engine> World<E> {
         Err(format!("after a crash: {}", wrong.unwrap_or_default()))
     }
 
+    /// Once in a while, as the plan says, looks at what a crash would leave.
+    pub(super) fn glance(&mut self) -> Result<(), Wrong> {
+        if self.rng.below(1000) < self.plan.images {
+            self.image()?;
+        }
+        Ok(())
+    }
+
     /// A crash that did not happen: looks at what it would have left.
     pub(super) fn image(&mut self) -> Result<(), Wrong> {
         let mut rng = self.rng.fork();
@@ -60,6 +71,9 @@ impl<E: Engine> World<E> {
             let disks = crash::crashed(&self.machine.disks, &mut rng);
             if rng.chance(5) {
                 self.rotten(&disks, &mut rng)?;
+            }
+            if rng.chance(1) {
+                self.each_step(&disks, &mut rng)?;
             }
             self.tally.crashes += 1;
             let again = rng.pick(&[0, 20, 200]);
@@ -85,6 +99,22 @@ impl<E: Engine> World<E> {
                 }
                 checked.map_err(|wrong| format!("after a crash: {wrong}"))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Crashes again at each step of the recovery, and looks at what that leaves.
+    fn each_step(&mut self, disks: &[Disk], rng: &mut Rng) -> Result<(), Wrong> {
+        for steps in 0..EACH_STEP {
+            let left = crash::cut_off::<E>(&self.plan, disks.to_vec(), rng, steps)?;
+            let Some(left) = left else { return Ok(()) };
+            self.tally.crashes += 1;
+            self.tally.kinds.saw("crash at a step of the recovery");
+            let left = crash::crashed(&left, rng);
+            let mut machine: Machine<E> = crash::reopen(&self.plan, left, rng, 0, &mut 0)?;
+            let sweep = crash::sweep(&mut machine, rng)?;
+            let judged = self.judged(&sweep, self.leave());
+            judged.map_err(|w| format!("cut off after {steps} steps of the recovery, {w}"))?;
         }
         Ok(())
     }
@@ -208,6 +238,7 @@ impl<E: Engine> World<E> {
                 self.tick()?;
             }
             self.events()?;
+            self.glance()?;
         }
         Err("the pool never rests".into())
     }
@@ -242,6 +273,7 @@ impl<E: Engine> World<E> {
                 return Err(format!("the close hangs\n{}", self.machine.core.dump()));
             }
             self.end_step()?;
+            self.glance()?;
         }
         if let Some(Err(fault)) = self.machine.core.closed() {
             if !self.plan.faults.any() {

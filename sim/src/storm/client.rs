@@ -75,10 +75,12 @@ impl<E: Engine> World<E> {
     /// Opens a volume.
     fn open_some(&mut self) -> Result<(), Wrong> {
         let keys: Vec<Key> = self.model.keys(|_| true);
-        let key = if self.rng.chance(40) {
-            self.rng.pick(&self.model.keys(|e| matches!(e.sort, Sort::Production(_))))
-        } else {
-            self.rng.pick(&keys)
+        let productions = self.model.keys(|e| matches!(e.sort, Sort::Production(_)));
+        let clones = self.model.keys(|e| matches!(e.sort, Sort::Clone(_)));
+        let key = match self.rng.below(100) {
+            0..35 => self.rng.pick(&productions),
+            35..70 if !clones.is_empty() => self.rng.pick(&clones),
+            _ => self.rng.pick(&keys),
         };
         let snapshot = matches!(self.model.entities[&key].sort, Sort::Snapshot(_));
         let Some(name) = self.model.name(key) else { return Ok(()) };

@@ -134,8 +134,8 @@ impl<E: Engine> World<E> {
                 force: self.rng.chance(50),
             },
             3 => self.choose_restore(&snapshots, &clones)?,
-            4 => Change::Rate(self.choose_production()?, self.choose_rate()),
-            5 => Change::Cancel(self.choose_production()?, self.rng.chance(50)),
+            4 => Change::Rate(self.choose_restored()?, self.choose_rate()),
+            5 => Change::Cancel(self.choose_restored()?, self.rng.chance(50)),
             6 => {
                 let mut keys = vec![self.one(&[snapshots, clones].concat())?];
                 if self.rng.chance(20) {
@@ -183,6 +183,15 @@ impl<E: Engine> World<E> {
     fn choose_production(&mut self) -> Option<Key> {
         let productions = self.model.keys(|e| matches!(e.sort, Sort::Production(_)));
         self.one(&productions)
+    }
+
+    /// A production volume, mostly one that was restored.
+    fn choose_restored(&mut self) -> Option<Key> {
+        let restored: Vec<Key> = self.model.undo.keys().copied().collect();
+        if restored.is_empty() || self.rng.chance(10) {
+            return self.choose_production();
+        }
+        self.one(&restored)
     }
 
     fn choose_rename(&mut self, snapshots: &[Key], clones: &[Key]) -> Option<Change> {

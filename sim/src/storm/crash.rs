@@ -100,6 +100,30 @@ fn reopen_once<E: Engine>(
     Err("the opening never ends".into())
 }
 
+/// The disks as they are after so many steps of the opening, if it takes that many.
+///
+/// # Errors
+///
+/// What went wrong.
+pub(super) fn cut_off<E: Engine>(
+    plan: &Plan,
+    disks: Vec<Disk>,
+    rng: &mut Rng,
+    steps: u64,
+) -> Result<Option<Vec<Disk>>, Wrong> {
+    let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
+    let mut machine = Machine::new(core, disks, plan.save_limit);
+    machine.drain()?;
+    for _ in 0..steps {
+        if machine.core.opened().is_some() || machine.open() == 0 {
+            return Ok(None);
+        }
+        let index = rng.index(machine.open());
+        machine.end(index, true, rng)?;
+    }
+    Ok(Some(machine.disks))
+}
+
 /// A core on these disks, opened, or why it does not open.
 ///
 /// # Errors

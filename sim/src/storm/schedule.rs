@@ -112,9 +112,7 @@ impl<E: Engine> World<E> {
     pub(super) fn run(&mut self) -> Result<(), Wrong> {
         for _ in 0..self.plan.turns {
             self.turn()?;
-            if self.rng.below(1000) < self.plan.images {
-                self.image()?;
-            }
+            self.glance()?;
             let crash = self.plan.crashes + if self.fenced { 500 } else { 0 };
             if self.rng.below(10_000) < crash {
                 self.crash()?;
@@ -132,7 +130,13 @@ impl<E: Engine> World<E> {
         let step = if self.machine.open() == 0 { 0 } else { w.step };
         match self.rng.weighted(&[step, w.io, w.command, w.session, w.tick]) {
             0 if step > 0 => self.end_step()?,
-            1 => self.ask()?,
+            1 => {
+                for _ in 0..self.rng.range(1, self.plan.burst) {
+                    // INVARIANT: the moment when a request begins is its own: it names it.
+                    self.now += 1;
+                    self.ask()?;
+                }
+            }
             2 => self.give()?,
             3 => self.visit()?,
             _ => self.tick()?,
