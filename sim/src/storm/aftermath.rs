@@ -8,7 +8,7 @@ use super::client::Asked;
 use super::commands::Given;
 use super::crash;
 use super::disk::Disk;
-use super::engine::Engine;
+use super::engine::{Engine, Rot};
 use super::fault::Faults;
 use super::machine::{Machine, Wrong};
 use super::model::{Model, Sort};
@@ -154,30 +154,46 @@ impl<E: Engine> World<E> {
     }
 
     fn live(&mut self) -> Result<(), Wrong> {
-        for _ in 0..self.rng.below(120) {
+        let turns = self.rng.pick(&[8, 30, 120]);
+        for _ in 0..self.rng.below(turns) {
             self.turn()?;
         }
         self.crash()
     }
 
-    /// A block of metadata has rotted that must be missed: the pool does not open, or says which
-    /// reads fail; what it shows is right.
+    /// A block of metadata has rotted: the pool does not open, or says which reads fail; what it
+    /// shows is right.
     fn rotten(&mut self, disks: &[Disk], rng: &mut Rng) -> Result<(), Wrong> {
         let mut disks = disks.to_vec();
-        if !E::rot(&mut disks[0], rng) {
-            return Ok(());
-        }
+        let Some(rot) = E::rot(&mut disks[0], rng) else { return Ok(()) };
         let kinds = &mut self.tally.kinds;
-        kinds.saw("rot");
-        let Ok(mut machine) = crash::open::<E>(&self.plan, disks, rng)? else {
-            kinds.saw("rot is refused at opening");
-            return Ok(());
+        let mut machine = match crash::open::<E>(&self.plan, disks, rng)? {
+            Ok(machine) => machine,
+            Err(why) if rot == Rot::Superblock => {
+                return Err(format!("one copy of the superblock has rotted: {why}"));
+            }
+            Err(_) => {
+                kinds.saw("rot is refused at opening");
+                return Ok(());
+            }
         };
+        if rot == Rot::Log {
+            return Err("the pool opens with a rotten log".into());
+        }
         if crash::start(&mut machine).is_err() {
             return Ok(());
         }
-        let Ok(sweep) = crash::sweep(&mut machine, rng) else { return Ok(()) };
-        let judged = self.judged(&sweep, Leave { rotten: true, faults: true, ..self.leave() });
+        let Ok(sweep) = crash::sweep(&mut machine, rng) else {
+            kinds.saw("rot ends all");
+            return Ok(());
+        };
+        let reported = sweep.content.values().flatten().any(Result::is_err);
+        kinds.saw(if reported { "rot is reported in place" } else { "rot does no harm" });
+        let leave = match rot {
+            Rot::Superblock => self.leave(),
+            _ => Leave { rotten: true, faults: true, ..self.leave() },
+        };
+        let judged = self.judged(&sweep, leave);
         judged.map(|_| ()).map_err(|wrong| format!("rot goes unnoticed: {wrong}"))
     }
 
