@@ -23,6 +23,9 @@ use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, Epoch, MapId, Slot, Word};
 
+/// How long the merge waits after an error.
+const RETRY_NS: u64 = 1_000_000_000;
+
 impl<P: Platform> Core<P> {
     pub(super) fn job(&mut self, t: u32) -> &mut Job64 {
         let j = self.tasks.at(t).aux;
@@ -62,6 +65,9 @@ impl<P: Platform> Core<P> {
 
     /// Ends the word's task; `again`: some of its chunks have to go round again.
     pub(super) fn end_word(&mut self, t: u32, again: bool) {
+        if self.tasks.at(t).fault.is_some() {
+            self.lifecycle.merge.retry_ns = self.now_ns.saturating_add(RETRY_NS);
+        }
         let j = self.tasks.at(t).aux;
         let (units, count) = {
             let job = self.job(t);
