@@ -141,6 +141,7 @@ impl<E: Engine> World<E> {
             names: self.names,
             fenced: false,
             restoring: self.restoring,
+            policies: self.policies,
         };
         world.machine.verbose = self.trace.is_verbose();
         world.trace.say(|| "-- another story".into());
@@ -269,7 +270,7 @@ impl<E: Engine> World<E> {
         if self.machine.pending() == 0 {
             return Ok(true);
         }
-        if self.plan.faults.any() || self.plan.when_full != 3 {
+        if self.plan.faults.any() || self.policies != 1 << 3 {
             return Ok(false);
         }
         Err(format!("a request or command hangs\n{}", self.machine.core.dump()))

@@ -201,7 +201,7 @@ impl<E: Engine> World<E> {
 
     fn choose_property(&mut self, clones: &[Key]) -> Change {
         let chunk = u64::from(self.plan.chunk);
-        match (self.rng.below(4), self.one(clones)) {
+        match (self.rng.below(5), self.one(clones)) {
             (0, Some(clone)) => {
                 let quota = self.rng.pick(&[0, chunk, chunk * 8, chunk * 1000]);
                 Change::Set(Some(clone), "quota", quota.to_string())
@@ -214,7 +214,16 @@ impl<E: Engine> World<E> {
                 let span = chunk << self.rng.below(4);
                 Change::Set(None, "copy-span", span.to_string())
             }
-            _ => Change::Set(None, "when-full", WHEN_FULL[self.plan.when_full].into()),
+            (3, _) => {
+                let discard = self.rng.pick(&["ignore", "copy"]);
+                Change::Set(None, "discard", discard.into())
+            }
+            _ => {
+                // What may happen from now on may also happen for the old policy's sake.
+                let when_full = self.rng.index(WHEN_FULL.len());
+                self.policies |= 1 << when_full;
+                Change::Set(None, "when-full", WHEN_FULL[when_full].into())
+            }
         }
     }
 

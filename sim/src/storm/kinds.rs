@@ -48,7 +48,10 @@ pub(super) fn of_change(change: &Change, model: &Model) -> Vec<&'static str> {
             also(keys.len() > 1, "destroy of several");
         }
         Change::Set(_, property, _) => also(true, property_kind(property)),
-        _ => {}
+        Change::Cancel(..) => also(true, "cancel of a restore"),
+        Change::Rename(..) => also(true, "rename"),
+        Change::Hold(_) => also(true, "hold"),
+        Change::Rate(..) | Change::Release(_) => {}
     }
     kinds
 }

@@ -41,6 +41,8 @@ pub(super) struct World<E: Engine> {
     pub(super) fenced: bool,
     /// A restore was under way when the pool was listed last.
     pub(super) restoring: bool,
+    /// The policies for a full save volume that were ever set, as bits.
+    pub(super) policies: u32,
 }
 
 impl<E: Engine> World<E> {
@@ -76,6 +78,7 @@ impl<E: Engine> World<E> {
         trace.note(&[plan.seed]);
         trace.say(|| format!("{plan:#?}"));
         let faults = plan.faults.clone();
+        let policies = 1 << plan.when_full;
         Ok(Self {
             plan,
             rng,
@@ -94,13 +97,14 @@ impl<E: Engine> World<E> {
             names: 0,
             fenced: false,
             restoring: false,
+            policies,
         })
     }
 
     /// What this seed lets happen.
     pub(super) fn leave(&self) -> Leave {
         let faults = self.plan.faults.any();
-        let (give_up, fail) = (self.plan.when_full == 1, self.plan.when_full == 3);
+        let (give_up, fail) = (self.policies & 2 != 0, self.policies & 8 != 0);
         Leave { faults, give_up, fail, rotten: false }
     }
 
