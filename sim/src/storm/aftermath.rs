@@ -317,6 +317,7 @@ impl<E: Engine> World<E> {
         if self.settle_all()? && !self.fenced {
             let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
             self.check_live(&sweep)?;
+            slots::check(&mut self.machine, &mut self.rng, false)?;
         }
         self.crash()?;
         if !self.settle_all()? {
