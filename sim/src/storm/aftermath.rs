@@ -64,9 +64,20 @@ impl<E: Engine> World<E> {
         Ok(())
     }
 
-    /// A crash that did not happen: looks at what it would have left.
+    /// A crash that did not happen: looks at what it would have left; if that is wrong, a second
+    /// time, aloud.
     pub(super) fn image(&mut self) -> Result<(), Wrong> {
-        let mut rng = self.rng.fork();
+        let rng = self.rng.fork();
+        let looked = self.look(rng.clone());
+        if looked.is_err() && self.trace.is_verbose() {
+            println!("-- what a crash leaves");
+            self.plan.loud = true;
+            let _ = self.look(rng);
+        }
+        looked
+    }
+
+    fn look(&mut self, mut rng: Rng) -> Result<(), Wrong> {
         for _ in 0..rng.range(1, 3) {
             let disks = crash::crashed(&self.machine.disks, &mut rng);
             if rng.chance(5) {
@@ -81,7 +92,7 @@ impl<E: Engine> World<E> {
                 crash::reopen(&self.plan, disks, &mut rng, again, &mut self.tally.crashes)?;
             let sweep = crash::sweep(&mut machine, &mut rng)?;
             let judged = self.judged(&sweep, self.leave());
-            if judged.is_err() && self.trace.is_verbose() {
+            if judged.is_err() && self.plan.loud {
                 println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
             }
             let (mut model, pairs) = judged?;
@@ -94,7 +105,7 @@ impl<E: Engine> World<E> {
                 let disks = crash::close(machine, &mut rng)?;
                 machine = crash::reopen(&self.plan, disks, &mut rng, 0, &mut 0)?;
                 let checked = slots::check(&mut machine, &mut rng, true);
-                if checked.is_err() && self.trace.is_verbose() {
+                if checked.is_err() && self.plan.loud {
                     println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
                 }
                 checked.map_err(|wrong| format!("after a crash: {wrong}"))?;
@@ -130,7 +141,7 @@ impl<E: Engine> World<E> {
             machine,
             now: self.now + 1,
             wall_ns: self.wall_ns,
-            trace: Trace::new(self.trace.is_verbose()),
+            trace: Trace::new(self.plan.loud),
             tally: Tally::default(),
             faults: Faults::default(),
             sessions: Vec::new(),
@@ -143,7 +154,6 @@ impl<E: Engine> World<E> {
             restoring: self.restoring,
             policies: self.policies,
         };
-        world.machine.verbose = self.trace.is_verbose();
         world.trace.say(|| "-- another story".into());
         let lived = world.live();
         world.tally.kinds.absorb(&mut world.machine.kinds);

@@ -74,7 +74,7 @@ fn reopen_once<E: Engine>(
     again: u64,
 ) -> Result<Result<Machine<E>, Vec<Disk>>, Wrong> {
     let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
-    let mut machine = Machine::new(core, disks, plan.save_limit);
+    let mut machine = Machine::new(core, disks, plan);
     machine.drain()?;
     let mut failed = false;
     for _ in 0..PATIENCE {
@@ -112,7 +112,7 @@ pub(super) fn cut_off<E: Engine>(
     steps: u64,
 ) -> Result<Option<Vec<Disk>>, Wrong> {
     let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
-    let mut machine = Machine::new(core, disks, plan.save_limit);
+    let mut machine = Machine::new(core, disks, plan);
     machine.drain()?;
     for _ in 0..steps {
         if machine.core.opened().is_some() || machine.open() == 0 {
@@ -138,7 +138,7 @@ pub(super) fn open<E: Engine>(
         Ok(core) => core,
         Err(why) => return Ok(Err(why)),
     };
-    let mut machine = Machine::new(core, disks, plan.save_limit);
+    let mut machine = Machine::new(core, disks, plan);
     machine.drain()?;
     for _ in 0..PATIENCE {
         match machine.core.opened() {

@@ -139,18 +139,18 @@ const fn step_kind(step: &Step) -> &'static str {
 
 impl<E: Engine> Machine<E> {
     /// A core that begins to open the pool on these disks.
-    pub(super) fn new(core: E, disks: Vec<Disk>, save_limit: u64) -> Self {
+    pub(super) fn new(core: E, disks: Vec<Disk>, plan: &Plan) -> Self {
         let block = disks.first().map_or(512, |d| d.device.block);
         Self {
             core,
             disks,
             events: VecDeque::new(),
-            verbose: false,
+            verbose: plan.loud,
             kinds: Kinds::default(),
             now: 0,
             serial: 0,
             block: u64::from(block),
-            save_limit,
+            save_limit: plan.save_limit,
             memory: Memory::new(block),
             open: Vec::new(),
             ios: BTreeMap::new(),

@@ -114,6 +114,8 @@ pub(super) struct Plan {
     pub closes: u64,
     /// Which planted bug; zero is none.
     pub mutant: u32,
+    /// Tell also what happens in crash images.
+    pub loud: bool,
 }
 
 impl Plan {
@@ -158,6 +160,7 @@ impl Plan {
             crashes: rng.pick(&[0, 20, 60, 300]),
             closes: rng.pick(&[0, 10, 30]),
             mutant: 0,
+            loud: false,
         };
         plan.order = match rng.below(6) {
             0 => Order::Fifo,
