@@ -70,15 +70,17 @@ fn is_clone(model: &Model, key: Key) -> bool {
     model.entities.get(&key).is_some_and(|e| matches!(e.sort, Sort::Clone(_)))
 }
 
-/// How many clones stand on one another below and with this volume or snapshot.
+/// How many clones stand on one another below and with this volume or snapshot, as far as it
+/// matters: clones that were refreshed to snapshots of one another stand in a circle.
 fn depth(model: &Model, key: Key) -> u32 {
-    let volume = model.volume(key);
-    match model.entities.get(&volume).map(|e| e.sort) {
-        // A clone that was refreshed to a snapshot of its own stands on itself.
-        Some(Sort::Clone(base)) if model.volume(base) != volume => 1 + depth(model, base),
-        Some(Sort::Clone(_)) => 1,
-        _ => 0,
+    let (mut depth, mut volume) = (0, model.volume(key));
+    while let Some(Sort::Clone(base)) = model.entities.get(&volume).map(|e| e.sort) {
+        (depth, volume) = (depth + 1, model.volume(base));
+        if depth > 3 {
+            break;
+        }
     }
+    depth
 }
 
 /// What kind of request this is.
