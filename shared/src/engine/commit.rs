@@ -8,6 +8,7 @@
 //! prefix of the log (I-6).
 
 use crate::api::{Op, Step};
+use crate::engine::checkpoint::PageRoom;
 use crate::engine::slab::{Queue, NONE};
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::{Core, Job};
@@ -107,7 +108,8 @@ impl<P: Platform> Core<P> {
             let t = self.commit.copies.head;
             let task = self.tasks.at(t);
             let vol = self.vols.at(self.vol_of(t));
-            let stale = task.epoch != vol.newest || vol.lowers.is_some();
+            let late = task.epoch != vol.newest && !self.mutant(Mutant::StaleEpoch);
+            let stale = late || vol.lowers.is_some();
             if task.job == Job::Ahead && stale {
                 self.unqueue_copy();
                 self.finish_task(t);
@@ -122,12 +124,13 @@ impl<P: Platform> Core<P> {
             let (job, op) = (task.job, task.op);
             let chunks = (task.need & !task.lost).count_ones();
             let total = self.commit.copy_count.saturating_mul(chunks.max(1));
-            if !self.log_has_room(chunks.saturating_add(4)) {
+            let room = self.may_grow(chunks.saturating_add(4));
+            if room == PageRoom::Later {
                 self.want_checkpoint();
                 break;
             }
             let own = if job == Job::Merge { self.space.restoring } else { 0 };
-            if u64::from(chunks) > self.slots.available_to(own) {
+            if room == PageRoom::Never || u64::from(chunks) > self.slots.available_to(own) {
                 if job == Job::Ahead || (job == Job::Client && op == Op::Discard) {
                     // Nobody asked for it, or it is advice that there is no room to follow.
                     self.unqueue_copy();
