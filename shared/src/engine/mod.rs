@@ -204,7 +204,8 @@ impl<P: Platform> Core<P> {
             self.run_rounds();
             self.run_checkpoint();
             self.run_commit();
-            if self.run.is_empty() && !self.may_go_on() {
+            let ended = core::mem::take(&mut self.checkpoint.ended);
+            if self.run.is_empty() && !ended && !self.may_go_on() {
                 break;
             }
         }

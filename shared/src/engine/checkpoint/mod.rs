@@ -76,6 +76,8 @@ pub(crate) struct Checkpoint<P: Platform> {
     pub(super) next_page: Option<PageNo>,
     /// Counts turns that did something but wrote nothing.
     pub(super) turns: u64,
+    /// One has just ended: the next may begin when all tasks have run.
+    pub(crate) ended: bool,
     /// Its superblock is durable.
     pub(super) stands: bool,
     /// Slots that its superblock speaks of: the save volume may have grown since.
@@ -109,6 +111,7 @@ impl<P: Platform> Checkpoint<P> {
             page: p.array(PAGE, &0).ok_or(Fault::NoMemory)?,
             next_page: None,
             turns: 0,
+            ended: false,
             stands: false,
             slots: 0,
             pages: 0,
@@ -193,9 +196,15 @@ impl<P: Platform> Core<P> {
                 // The one that closed the pool was the last.
                 return;
             }
+            let running = self.checkpoint.is_running();
             let before = self.checkpoint.progress();
             if let Err(fault) = self.step_checkpoint() {
                 return self.fence(fault);
+            }
+            if running && !self.checkpoint.is_running() {
+                // Who waited for it looks before the next one takes what it made room for.
+                self.checkpoint.ended = true;
+                return;
             }
             if before == self.checkpoint.progress() {
                 return;
