@@ -5,7 +5,7 @@
 //! The *plan* walks the maps that X is made of, one pass for each: X's own new data first and
 //! production's old data last, or the other way round. A chunk belongs to the pass of the level
 //! that its data comes from. For each word with such chunks one task (`settle.rs`) copies and
-//! settles. When a pass skipped chunks that were being written, all passes run again; what is
+//! settles. Before the first pass all passes run once to count. When a pass skipped chunks that were being written, all passes run again; what is
 //! settled is skipped. When nothing is left, the restore is over.
 
 use crate::api::{Limits, Step};
@@ -83,6 +83,8 @@ pub(crate) struct Merge<P: Platform> {
     cursor: Word,
     /// The level that the pass is about.
     pub(crate) level: u8,
+    /// The passes count what there is to do; nothing is copied yet.
+    pub(crate) counting: bool,
     /// Chunks were skipped: go round again.
     pub(crate) again: bool,
     pub(crate) retried: u32,
@@ -117,6 +119,7 @@ impl<P: Platform> Merge<P> {
             pass: 0,
             cursor: Word(0),
             level: 0,
+            counting: false,
             again: false,
             retried: 0,
             done: 0,
@@ -137,6 +140,7 @@ impl<P: Platform> Merge<P> {
         self.stopping = false;
         self.pass = 0;
         self.cursor = Word(0);
+        self.counting = true;
         self.again = false;
         self.retried = 0;
         self.done = 0;
@@ -263,7 +267,7 @@ impl<P: Platform> Core<P> {
     /// Whether another word may begin: room, copy units, and the rate.
     fn may_merge(&self) -> bool {
         let m = &self.lifecycle.merge;
-        let rate = self.merge_rate();
+        let rate = if m.counting { u64::MAX } else { self.merge_rate() };
         let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
         !(m.jobs.left() == 0
             || (busy && m.words != 0)
@@ -324,6 +328,9 @@ impl<P: Platform> Core<P> {
         }
         let m = &mut self.lifecycle.merge;
         m.pass = 0;
+        if core::mem::replace(&mut m.counting, false) {
+            return Some(true);
+        }
         core::mem::replace(&mut m.again, false).then_some(false)
     }
 

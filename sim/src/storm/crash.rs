@@ -224,10 +224,7 @@ pub(super) fn fingerprints(disks: &[Disk]) -> Vec<(Dev, u64)> {
 /// # Errors
 ///
 /// What went wrong.
-pub(super) fn close<E: Engine>(
-    mut machine: Machine<E>,
-    rng: &mut Rng,
-) -> Result<Vec<Disk>, Wrong> {
+pub(super) fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Disk>, Wrong> {
     let fingerprints = fingerprints(&machine.disks);
     machine.core.close(&fingerprints);
     machine.drain()?;

@@ -88,7 +88,11 @@ pub(crate) fn refresh(world: &mut World, words: &[String]) -> Result<(), String>
     world.program()?.ok(&command)?;
     let from = match (option("to"), option("of")) {
         (Some(snapshot), None) => snapshot.to_owned(),
-        (None, Some(volume)) => adopt(world, &format!("{volume}@"), volume)?,
+        (None, Some(volume)) => {
+            // The one that the refresh before made goes with its last user.
+            forget(world, &format!("{volume}@{name}-"))?;
+            adopt(world, &format!("{volume}@{name}-"), volume)?
+        }
         _ => return Err("to SNAPSHOT, or of VOLUME, is missing".to_owned()),
     };
     let fresh = world.model.get(&from)?.copy();
@@ -114,6 +118,16 @@ pub(crate) fn adopt(world: &mut World, head: &str, volume: &str) -> Result<Strin
     let copy = contents.copy();
     world.model.put(name, copy);
     Ok(name.clone())
+}
+
+/// Takes what the program has removed by itself out of the model: names that begin so.
+pub(crate) fn forget(world: &mut World, head: &str) -> Result<(), String> {
+    let there = report::names(world.program()?)?;
+    let is_gone = |n: &String| n.starts_with(head) && !there.contains(n);
+    for name in world.model.names().into_iter().filter(is_gone) {
+        world.model.remove(&name)?;
+    }
+    Ok(())
 }
 
 /// `destroy NAME...`
