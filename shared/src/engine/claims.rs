@@ -24,9 +24,12 @@ struct Claim {
     word: Word,
     mask: u64,
     exclusive: bool,
+    /// Of an exclusive claim: chunks whose copies' records can be seen while their slots cannot be
+    /// read yet.
+    copying: u64,
 }
 
-const FREE: Claim = Claim { map: MapId(0), word: Word(0), mask: 0, exclusive: false };
+const FREE: Claim = Claim { map: MapId(0), word: Word(0), mask: 0, exclusive: false, copying: 0 };
 
 pub(crate) struct Claims<P: Platform> {
     claims: Slab<P, Claim>,
@@ -91,12 +94,37 @@ impl<P: Platform> Claims<P> {
         if self.locked(map, word, mask) {
             return None;
         }
-        Some(self.add(Claim { map, word, mask, exclusive: true }))
+        Some(self.add(Claim { map, word, mask, exclusive: true, copying: 0 }))
     }
 
     /// Shares chunks.
     pub(crate) fn share(&mut self, map: MapId, word: Word, mask: u64) -> u32 {
-        self.add(Claim { map, word, mask, exclusive: false })
+        self.add(Claim { map, word, mask, exclusive: false, copying: 0 })
+    }
+
+    /// The slots of these chunks' copies are being written from now on; 0: they can be read.
+    pub(crate) fn set_copying(&mut self, at: u32, mask: u64) {
+        if at != NONE {
+            self.claims.at_mut(at).copying = mask;
+        }
+    }
+
+    /// Whether slots of the claim's chunks are being written.
+    pub(crate) fn is_copying(&self, at: u32) -> bool {
+        self.claims.at(at).copying != 0
+    }
+
+    /// Whether the slot of one of the chunks' copies is being written.
+    pub(crate) fn copying(&self, map: MapId, word: Word, mask: u64) -> bool {
+        let mut at = self.heads.get(bucket(map, word)).copied().unwrap_or(NONE);
+        while at != NONE {
+            let c = self.claims.at(at);
+            if c.map == map && c.word == word && c.copying & mask != 0 {
+                return true;
+            }
+            at = self.claims.link(at);
+        }
+        false
     }
 
     /// What a claim holds: its map, word and chunks.

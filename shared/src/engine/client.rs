@@ -10,7 +10,7 @@ use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::record::{free_run, Kind, Record};
 use crate::platform::Platform;
-use crate::units::{bit, MapId};
+use crate::units::{bit, MapId, Slot};
 
 impl<P: Platform> Core<P> {
     /// Takes a request. It ends with `Step::Finish` of its cookie.
@@ -127,8 +127,10 @@ impl<P: Platform> Core<P> {
         if self.fenced.is_some() && vol.newest.0 != 0 {
             return self.fail_task(t, Fault::Fenced);
         }
-        if let Some(pos) = vol.lowers {
-            return self.wait_durable(t, pos);
+        if vol.lowers.is_some() {
+            let vol = self.vol_of(t);
+            self.commit.wanted = true;
+            return self.wait_for_volume(t, vol);
         }
         if vol.redirect.is_some() {
             return self.begin_redirect(t);
@@ -147,41 +149,36 @@ impl<P: Platform> Core<P> {
         self.fill_parts(t);
     }
 
-    /// Records the chunks of `mask` as zeros and frees the slots that were theirs.
+    /// Logs the chunks of `mask` as zeros, and the slots that were theirs as free, all or nothing:
+    /// else a crash would leave a slot that is free and yet named by the map, or used by nobody.
+    /// It needs no flush before: there is no data.
     pub(crate) fn add_zeros(&mut self, t: u32, mask: u64) -> Result<(), Fault> {
         if mask == 0 {
             return Ok(());
         }
         let vol = self.vols.at(self.vol_of(t));
         let (newest, epoch) = (vol.newest, vol.write_epoch);
-        let Some(map) = vol.redirect else { return Err(crate::bug!()) };
+        let Some(map) = vol.redirect else { return Ok(()) };
         let word = self.tasks.at(t).word;
+        let blank = Record { map, word, epoch, kind: Kind::Zero, mask, slot: Slot(0) };
+        self.begin_group(4)?;
         for b in 0..64 {
             let place = self.tasks.at(t).place(b);
             let own = place.what == What::New && place.level == 0 && place.epoch > newest;
             if mask >> b & 1 == 0 || !own {
                 continue;
             }
-            if place.epoch != epoch {
-                let gone = Record {
-                    map,
-                    word,
-                    epoch: place.epoch,
-                    kind: Kind::Gone,
-                    mask: bit(b),
-                    slot: crate::units::Slot(0),
-                };
-                self.layers.fresh.put(gone)?;
-            }
+            let gone = Record { epoch: place.epoch, kind: Kind::Gone, mask: bit(b), ..blank };
+            self.put_logged(&gone, None)?;
+            self.layers.fresh.remove(gone.group(), bit(b))?;
+            self.layers.pending.remove(gone.group(), bit(b))?;
             for free in free_run(place.slot, 1) {
-                self.layers.fresh.put(free)?;
+                self.put_logged(&free, None)?;
             }
             self.count_used(map, -1);
         }
-        let slot = crate::units::Slot(0);
-        self.layers.fresh.put(Record { map, word, epoch, kind: Kind::Zero, mask, slot })?;
-        self.versions.bump(word);
-        Ok(())
+        self.put_logged(&blank, None)?;
+        self.end_group()
     }
 
     /// Adds to the count of slots that a map uses.
@@ -256,7 +253,24 @@ impl<P: Platform> Core<P> {
 
     pub(crate) fn unlock(&mut self, t: u32) {
         let lock = core::mem::replace(&mut self.tasks.at_mut(t).lock, NONE);
+        if lock != NONE && self.fenced.is_some() && self.claims.is_copying(lock) {
+            // The slots were perhaps never written: nobody may ever read them. The claim stays.
+            let (map, word, _) = self.claims.held(lock);
+            let mut waiters = self.claims.queue(map, word).map(core::mem::take).unwrap_or_default();
+            return self.wake_all(&mut waiters);
+        }
         self.end_claim(lock);
+    }
+
+    /// The slots of the task's copies can be read.
+    pub(crate) fn end_copying(&mut self, t: u32) {
+        let lock = self.tasks.at(t).lock;
+        if lock != NONE && self.claims.is_copying(lock) {
+            let (map, word, _) = self.claims.held(lock);
+            self.claims.set_copying(lock, 0);
+            let mut waiters = self.claims.queue(map, word).map(core::mem::take).unwrap_or_default();
+            self.wake_all(&mut waiters);
+        }
     }
 
     pub(crate) fn end_claim(&mut self, claim: u32) {
@@ -266,16 +280,23 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Frees the task's copy units.
-    pub(crate) fn free_units(&mut self, t: u32) {
+    /// Frees the copy units with the task's old data.
+    pub(crate) fn free_old(&mut self, t: u32) {
         let task = self.tasks.at_mut(t);
         let (first, n) = (task.units, task.unit_count);
         task.units = NONE;
         task.unit_count = 0;
-        let base = core::mem::replace(&mut task.base, [(0, NONE); 2]);
         if n != 0 {
             self.units.free(first, n);
         }
+        let mut waiters = core::mem::take(&mut self.unit_waiters);
+        self.wake_all(&mut waiters);
+    }
+
+    /// Frees all of the task's copy units.
+    pub(crate) fn free_units(&mut self, t: u32) {
+        self.free_old(t);
+        let base = core::mem::replace(&mut self.tasks.at_mut(t).base, [(0, NONE); 2]);
         for (_, unit) in base {
             if unit != NONE {
                 self.units.free(unit, 1);

@@ -12,11 +12,12 @@ use crate::engine::slab::{Queue, NONE};
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::{Core, Job};
 use crate::fault::Fault;
+use crate::format::entity::Entity;
 use crate::format::log::Fold;
 use crate::format::record::{Kind, Record};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::units::{bit, runs, Dev, LogPos, Slot, PAGE_BYTES};
+use crate::units::{bit, runs, Dev, Epoch, LogPos, MapId, Slot, PAGE_BYTES};
 
 /// Chunks that one slot write takes at most.
 const RUN_MAX: u32 = 256;
@@ -101,18 +102,26 @@ impl<P: Platform> Core<P> {
                 self.begin_again(t);
                 continue;
             }
-            let chunks = (task.need & !task.lost).count_ones();
+            let (job, chunks) = (task.job, (task.need & !task.lost).count_ones());
             let total = self.commit.copy_count.saturating_mul(chunks.max(1));
             if !self.log_has_room(chunks.saturating_add(4)) {
                 self.want_checkpoint();
                 break;
             }
             if u64::from(chunks) > self.slots.available_to(0) {
-                self.save_full(u64::from(chunks));
-                break;
+                if job != Job::Merge {
+                    self.save_full(u64::from(chunks));
+                    break;
+                }
+                let _ = self.tasks.pop(&mut self.commit.copies);
+                self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
+                self.tasks.at_mut(t).queued = false;
+                self.starve_merge(t, u64::from(chunks));
+                continue;
             }
             let _ = self.tasks.pop(&mut self.commit.copies);
             self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
+            self.tasks.at_mut(t).queued = false;
             if let Err(fault) = self.take_copy(t, &mut run, &mut gather, total) {
                 self.fence(fault);
                 return;
@@ -138,7 +147,12 @@ impl<P: Platform> Core<P> {
     ) -> Result<(), Fault> {
         let task = self.tasks.at(t);
         let (need, lost, word, epoch) = (task.need, task.lost, task.word, task.epoch);
-        let map = self.vols.at(self.vol_of(t)).map;
+        let vol = self.vols.at(self.vol_of(t));
+        let map = vol.map;
+        if let (Some(m), Job::Client) = (vol.redirect, self.tasks.at(t).job) {
+            self.settle_copied(t, m)?;
+        }
+        self.claims.set_copying(self.tasks.at(t).lock, need & !lost);
         let blank = Record { map, word, epoch, kind: Kind::Copied, mask: 0, slot: Slot(0) };
         let mut unit = self.tasks.at(t).units;
         let mut piece = blank;
@@ -179,6 +193,21 @@ impl<P: Platform> Core<P> {
         self.stats.copied = self.stats.copied.saturating_add(copied);
         self.versions.bump(word);
         Ok(())
+    }
+
+    /// Chunks of a restoring production that are in place because X's data is: with R gone, their
+    /// copies are X's as well, and only a settled chunk goes on reading in place.
+    fn settle_copied(&mut self, t: u32, m: MapId) -> Result<(), Fault> {
+        let task = self.tasks.at(t);
+        let (word, mask, epoch) = (task.word, task.need, task.epoch);
+        let id = self.vols.at(self.vol_of(t)).id;
+        let restore = self.catalog.get(id).and_then(Entity::restoring);
+        if restore.is_none_or(|r| epoch.0 >= r.r_epoch.get()) {
+            return Ok(());
+        }
+        let slot = Slot(0);
+        let settled = Record { map: m, word, epoch: Epoch(0), kind: Kind::Settled, mask, slot };
+        self.put_logged(&settled, None)
     }
 
     /// Adds a slot's data to the write being gathered, or begins another.

@@ -175,7 +175,8 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at(t);
         let (word, need, epoch) = (task.word, task.need, task.epoch);
         let map = self.vols.at(vol).map;
-        self.free_units(t);
+        self.free_old(t);
+        self.end_copying(t);
         if self.claims.shared(map, word, need) && !self.mutant(Mutant::NoGate) {
             return self.wait_for_claim(t, map, word);
         }

@@ -40,8 +40,12 @@ impl<P: Platform> Core<P> {
     pub(crate) fn put_active(&mut self, record: &Record) -> Result<(), Fault> {
         self.layers.active.put(*record)?;
         self.versions.bump(record.word);
-        if record.kind == Kind::Free && self.mutant(Mutant::ReuseAtOnce) {
-            self.slots.reclaim(record);
+        if record.kind == Kind::Free {
+            let slots = u64::from(record.mask.count_ones());
+            self.space.freed = self.space.freed.saturating_add(slots);
+            if self.mutant(Mutant::ReuseAtOnce) {
+                self.slots.reclaim(record);
+            }
         }
         if record.kind == Kind::Copied {
             self.count_copied(record.map, record.epoch, u64::from(record.slots()));

@@ -157,11 +157,16 @@ impl<P: Platform> Core<P> {
         if vol == crate::engine::slab::NONE || !self.vols.at(vol).hold {
             return false;
         }
+        self.wait_for_volume(t, vol);
+        true
+    }
+
+    /// The task waits until the volume is not held any more, or its newest epoch has fallen.
+    pub(crate) fn wait_for_volume(&mut self, t: u32, vol: u32) {
         self.tasks.at_mut(t).queued = true;
         let mut queue = core::mem::take(&mut self.vols.at_mut(vol).held);
         self.tasks.push(&mut queue, t);
         self.vols.at_mut(vol).held = queue;
-        true
     }
 
     /// Makes all of a queue run again.

@@ -78,26 +78,31 @@ impl<P: Platform> Core<P> {
         let view = self.views.at(task.view);
         let rest = if view.end == Dev::SAVE { What::Zero } else { What::InPlace };
         for (place, bit) in task.places.iter_mut().zip(0u32..) {
-            if mask >> bit & 1 == 1 && place.what == What::Unset {
+            let kept = place.what == What::Lost && place.level >= view.kept_from;
+            if mask >> bit & 1 == 1 && (place.what == What::Unset || kept) {
                 place.what = rest;
             }
         }
     }
 
-    /// Counts the task as a reader in place of the chunks that are; false if it has to wait for a
-    /// copy of one of them, and then looks up again.
+    /// Counts the task as a reader in place of the chunks that are; false if it has to wait until
+    /// the slot of one of them can be read, and then looks up again.
     pub(crate) fn share_in_place(&mut self, t: u32, mask: u64) -> bool {
         let task = self.tasks.at(t);
         let view = self.views.at(task.view);
         let (map, word) = (view.end_map, task.word);
-        // A chunk that is being copied has its record already, but perhaps not yet its slot's data.
+        // The record of a copy is to be seen before its slot's data is written.
         let old = task.placed(mask, |w| w == What::Copied);
         let in_place = task.placed(mask, What::in_place);
         if view.end == Dev::SAVE {
             return true;
         }
-        if old != 0 && self.claims.locked(map, word, old) {
-            self.wait_for_claim(t, map, word);
+        if old != 0 && self.claims.copying(map, word, old) {
+            if self.fenced.is_some() {
+                self.fail_task(t, Fault::Fenced);
+            } else {
+                self.wait_for_claim(t, map, word);
+            }
             return false;
         }
         if in_place != 0 {

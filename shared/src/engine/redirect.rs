@@ -21,6 +21,9 @@ use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, Slot};
 
+/// Records that a word's zeros may need: for each chunk the end of its record, and of its slot.
+const ZEROS: u32 = 136;
+
 impl<P: Platform> Core<P> {
     /// Begins a write of a volume whose new data is redirected.
     pub(crate) fn begin_redirect(&mut self, t: u32) {
@@ -196,8 +199,11 @@ impl<P: Platform> Core<P> {
                 return self.fail_task(t, Fault::NoSpace);
             }
             let zero = self.tasks.at(t).zero;
-            let puts = need.count_ones().saturating_add(zero.count_ones().saturating_mul(3));
-            let puts = usize::try_from(puts).unwrap_or(0).saturating_add(1);
+            let puts = usize::try_from(need.count_ones()).unwrap_or(0).saturating_add(1);
+            if zero != 0 && !self.log_has_room(ZEROS) {
+                self.tasks.at_mut(t).stage = Stage::Durable;
+                return self.wait_for_room(t);
+            }
             if self.layers.fresh.room() <= self.fresh_reserved.saturating_add(puts) {
                 self.tasks.at_mut(t).stage = Stage::Durable;
                 self.flush.wanted = true;
@@ -305,10 +311,21 @@ impl<P: Platform> Core<P> {
     /// The data is written: the new records become visible.
     pub(crate) fn finish_write(&mut self, t: u32) {
         let task = self.tasks.at(t);
-        let (fault, fresh, zero) = (task.fault, task.fresh_need, task.zero);
+        let (mut fault, fresh, zero) = (task.fault, task.fresh_need, task.zero);
+        if zero != 0 && fault.is_none() && !self.log_has_room(ZEROS) {
+            if self.fenced.is_none() {
+                return self.wait_for_room(t);
+            }
+            fault = Some(Fault::Fenced);
+        }
         self.uncount_write(t);
+        if self.vol_of(t) == NONE {
+            // The volume was destroyed meanwhile, and its map with it.
+            fault = Some(Fault::Fenced);
+        }
         if let Some(fault) = fault {
             self.take_back_slots(t, fresh);
+            self.tasks.at_mut(t).fresh_need = 0;
             return self.fail_task(t, fault);
         }
         if let Err(fault) = self.add_fresh(t, fresh) {

@@ -112,17 +112,28 @@ impl<P: Platform> Core<P> {
         if self.slots.available_to(0) >= self.space.need.max(1) {
             return self.space_again();
         }
+        let fails = self.closing || self.superblock.when_full.get() == 3;
+        if !self.ask_for_space() && fails {
+            self.fail_copies();
+        }
+    }
+
+    /// Sees to it that there will be more slots, as far as the policy has a way; false if it has
+    /// none.
+    pub(crate) fn ask_for_space(&mut self) -> bool {
+        if self.space.growing.is_some() || self.fenced.is_some() {
+            return true;
+        }
         if self.space.freed > 0 {
             self.want_checkpoint();
         }
         if self.space.freed > 0 || self.space.freezing > 0 || self.is_sweeping() {
-            return;
+            return true;
         }
         match self.superblock.when_full.get() {
-            0 if self.grow() => {}
+            0 => self.grow(),
             1 => self.give_up_oldest(),
-            3 => self.fail_copies(),
-            _ => {}
+            _ => false,
         }
     }
 
@@ -170,10 +181,12 @@ impl<P: Platform> Core<P> {
         self.want_checkpoint();
     }
 
-    /// Gives up the oldest snapshot that nobody needs.
-    fn give_up_oldest(&mut self) {
-        if self.space.giving_up.is_some() || !self.log_has_room(80) {
-            return;
+    /// Gives up the oldest snapshot that nobody needs; false if there is none.
+    fn give_up_oldest(&mut self) -> bool {
+        // A command at its moment has looked at its snapshots already.
+        let moment = self.lifecycle.moment != crate::engine::NONE;
+        if moment || self.space.giving_up.is_some() || !self.log_has_room(80) {
+            return true;
         }
         let victim = self
             .catalog
@@ -183,10 +196,11 @@ impl<P: Platform> Core<P> {
             .filter(|e| self.catalog.dependants(e.id()).next().is_none() && !self.pinned(e.id()))
             .min_by_key(|e| e.epoch())
             .map(Entity::id);
-        let Some(id) = victim else { return };
+        let Some(id) = victim else { return false };
         if let Err(fault) = self.give_up(id) {
             self.fence(fault);
         }
+        true
     }
 
     fn give_up(&mut self, id: EntityId) -> Result<(), Fault> {
@@ -234,14 +248,12 @@ impl<P: Platform> Core<P> {
         self.commit.copy_count = 0;
         self.space.full = false;
         while let Some(t) = self.tasks.pop(&mut copies) {
+            self.tasks.at_mut(t).queued = false;
             if self.tasks.at(t).job == Job::Merge {
                 // It waits: nobody is told of its failure.
-                self.tasks.push(&mut self.commit.copies, t);
-                self.commit.copy_count = self.commit.copy_count.saturating_add(1);
-                self.space.full = true;
+                self.starve_merge(t, 1);
                 continue;
             }
-            self.tasks.at_mut(t).queued = false;
             self.fail_task(t, Fault::NoSpace);
         }
     }
@@ -251,7 +263,7 @@ impl<P: Platform> Core<P> {
         let clone = self.vols.at(self.vol_of(t)).clone;
         let freed = self.space.freed.saturating_add(self.space.freezing);
         let policy = self.superblock.when_full.get();
-        if freed == 0 && ((clone && policy != 0) || policy == 3) {
+        if freed == 0 && ((clone && policy != 0) || policy == 3 || self.closing) {
             return self.fail_task(t, Fault::NoSpace);
         }
         self.tasks.at_mut(t).stage = Stage::Durable;

@@ -138,7 +138,10 @@ impl<P: Platform> Core<P> {
         let m = Level { map: MapId(restore.m_map.get()), lo: Epoch(0), hi, dir: Dir::Last };
         let limit = self.restore_epoch(restore).prev();
         let x = Some(EntityId(restore.x.get()));
-        self.views.at_mut(at).push(m) && self.fill_snapshot(at, x, limit)
+        let pushed = self.views.at_mut(at).push(m);
+        let view = self.views.at_mut(at);
+        view.kept_from = view.depth;
+        pushed && self.fill_snapshot(at, x, limit)
     }
 
     /// The epoch of R.
@@ -324,11 +327,16 @@ impl<P: Platform> Core<P> {
         vol.map = map;
         if newest >= vol.newest || other || at_once {
             vol.newest = newest;
-            vol.lowers = None;
+            if vol.lowers.take().is_some() {
+                let mut held = core::mem::take(&mut vol.held);
+                self.wake_all(&mut held);
+            }
         } else {
-            vol.lowers.get_or_insert(last);
+            // The last of several that went counts.
+            vol.lowers = Some(last);
             self.lowering = true;
         }
+        let vol = self.vols.at_mut(v);
         let newest = newest.max(vol.newest);
         if vol.clone {
             vol.redirect = Some(map);
@@ -346,19 +354,23 @@ impl<P: Platform> Core<P> {
             return;
         }
         for v in 0..self.vols.len() {
+            // Writes under way were resolved under the newest epoch as it still is (I-13).
+            let quiet = self.vols.at(v).writes == 0 || self.vols.at(v).redirect.is_none();
             match self.vols.at(v).lowers {
-                Some(pos) if pos <= self.commit.durable => {
+                Some(pos) if pos <= self.commit.durable && quiet => {
                     let vol = self.vols.at_mut(v);
                     vol.lowers = None;
                     vol.newest = Epoch(0);
+                    let mut held = core::mem::take(&mut vol.held);
+                    self.wake_all(&mut held);
                     self.refresh_volume(v);
                 }
-                Some(_) => self.lowering = true,
+                Some(pos) => {
+                    self.lowering = true;
+                    self.commit.wanted |= pos > self.commit.durable;
+                }
                 None => {}
             }
-        }
-        if self.lowering {
-            self.commit.wanted = true;
         }
     }
 

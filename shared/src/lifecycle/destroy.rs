@@ -228,7 +228,8 @@ impl<P: Platform> Core<P> {
             below = below.saturating_add(usize::from(base.owner() == id));
             at = base.base();
         }
-        below != 0 && self.catalog.snapshots_of_volume(id).count() == below
+        let own = self.catalog.snapshots_of_volume(id);
+        below != 0 && own.fold(0usize, |n, _| n.saturating_add(1)) == below
     }
 
     /// Removes a few victims.

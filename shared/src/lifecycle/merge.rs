@@ -87,14 +87,16 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) counting: bool,
     /// Chunks were skipped: go round again.
     pub(crate) again: bool,
+    /// A word needs so many slots, and there were not as many; 0: none waits for slots.
+    pub(super) starved: u64,
     pub(crate) retried: u32,
     pub(crate) done: u64,
     pub(crate) total: u64,
     pub(crate) reads: u64,
     pub(crate) writes: u64,
     /// Bytes that may be merged before the next tick, if there is a rate.
-    tokens: u64,
-    last_ns: u64,
+    pub(super) tokens: u64,
+    pub(super) last_ns: u64,
     /// Commands that wait until the merge has stopped.
     pub(crate) enders: Queue,
 }
@@ -121,6 +123,7 @@ impl<P: Platform> Merge<P> {
             level: 0,
             counting: false,
             again: false,
+            starved: 0,
             retried: 0,
             done: 0,
             total: 0,
@@ -142,6 +145,7 @@ impl<P: Platform> Merge<P> {
         self.cursor = Word(0);
         self.counting = true;
         self.again = false;
+        self.starved = 0;
         self.retried = 0;
         self.done = 0;
         self.total = 0;
@@ -173,6 +177,7 @@ impl<P: Platform> Core<P> {
     /// Starts the plan if there is something to merge, and the flush that words wait for.
     pub(crate) fn start_merge(&mut self) {
         self.start_merge_flush();
+        self.feed_merge();
         let m = &self.lifecycle.merge;
         if self.commit.durable < m.after {
             return;
@@ -256,28 +261,32 @@ impl<P: Platform> Core<P> {
         self.merge_ended();
     }
 
+    /// A word's merge finds no slots: it lets go of everything, and the merge waits until there are
+    /// so many. Requests go on meanwhile.
+    pub(crate) fn starve_merge(&mut self, t: u32, need: u64) {
+        self.lifecycle.merge.starved = self.lifecycle.merge.starved.max(need);
+        self.end_word(t, true);
+    }
+
+    /// Looks whether a merge that waits for slots can go on, else how to get some.
+    fn feed_merge(&mut self) {
+        let need = self.lifecycle.merge.starved;
+        if need == 0 || !self.lifecycle.merge.active {
+            return;
+        }
+        if self.slots.available_to(0) >= need {
+            self.lifecycle.merge.starved = 0;
+            return self.wake_plan();
+        }
+        self.ask_for_space();
+    }
+
     /// Wakes those who wait until the merge has stopped.
     pub(crate) fn merge_ended(&mut self) {
         if !self.lifecycle.merge.is_busy() {
             let mut enders = core::mem::take(&mut self.lifecycle.merge.enders);
             self.wake_all(&mut enders);
         }
-    }
-
-    /// Whether another word may begin: room, copy units, and the rate.
-    fn may_merge(&self) -> bool {
-        let m = &self.lifecycle.merge;
-        let rate = if m.counting { u64::MAX } else { self.merge_rate() };
-        let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
-        !(m.jobs.left() == 0
-            || (busy && m.words != 0)
-            || rate == 0
-            || (rate != u64::MAX && m.tokens == 0))
-    }
-
-    fn merge_rate(&self) -> u64 {
-        let id = self.vols.at(self.lifecycle.merge.vol).id;
-        self.catalog.get(id).and_then(Entity::restoring).map_or(0, |r| r.rate.get())
     }
 
     /// Whether old data goes first.
@@ -352,13 +361,6 @@ impl<P: Platform> Core<P> {
         self.ready(t);
     }
 
-    /// Takes the bytes of a word out of what the rate allows.
-    pub(crate) fn spend(&mut self, chunks: u32) {
-        let bytes = u64::from(chunks) << self.geometry.shift();
-        let m = &mut self.lifecycle.merge;
-        m.tokens = m.tokens.saturating_sub(bytes);
-    }
-
     fn merged(&mut self, t: u32) {
         if !self.log_has_room(300) {
             return self.wait_for_room(t);
@@ -383,23 +385,6 @@ impl<P: Platform> Core<P> {
             let t = m.plan;
             self.ready(t);
         }
-    }
-
-    /// The clock has moved: the rate allows some more.
-    pub(crate) fn tick_merge(&mut self) {
-        let rate = self.merge_rate();
-        let m = &mut self.lifecycle.merge;
-        if !m.active {
-            return;
-        }
-        if rate == u64::MAX {
-            return self.wake_plan();
-        }
-        let passed_us = self.now_ns.saturating_sub(m.last_ns).min(1_000_000_000) / 1000;
-        m.last_ns = self.now_ns;
-        let more = rate.saturating_mul(passed_us) / 1_000_000;
-        m.tokens = m.tokens.saturating_add(more).min(rate.max(1));
-        self.wake_plan();
     }
 
     /// A word waits for production and save volume to be flushed.

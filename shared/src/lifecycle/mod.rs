@@ -16,6 +16,7 @@ pub(crate) mod event;
 mod merge;
 mod moment;
 mod property;
+mod rate;
 mod refresh;
 mod restore;
 mod runs;

@@ -61,7 +61,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Ends the word's task; `again`: some of its chunks have to go round again.
-    fn end_word(&mut self, t: u32, again: bool) {
+    pub(super) fn end_word(&mut self, t: u32, again: bool) {
         let j = self.tasks.at(t).aux;
         let (units, count) = {
             let job = self.job(t);
@@ -116,6 +116,9 @@ impl<P: Platform> Core<P> {
         let level = self.lifecycle.merge.level;
         let (task, job) = self.task_and_job(t);
         job.x = task.places;
+        if task.placed(mask, |w| w == What::Lost) != 0 {
+            self.lost_of_x();
+        }
         let vol = self.vols.at(self.lifecycle.merge.vol);
         let m = vol.redirect.unwrap_or_default();
         let word = self.tasks.at(t).word;
@@ -167,6 +170,16 @@ impl<P: Platform> Core<P> {
         self.end_word(t, false);
     }
 
+    /// Some of X is lost: production keeps what it has there, and R is marked as damaged.
+    fn lost_of_x(&mut self) {
+        let vol = self.vols.at(self.lifecycle.merge.vol);
+        let (map, id) = (vol.map, vol.id);
+        let restore = self.catalog.get(id).and_then(Entity::restoring);
+        if let Some(epoch) = restore.map(|r| Epoch(r.r_epoch.get())) {
+            self.note_damage(map, epoch);
+        }
+    }
+
     fn lock_to_save(&mut self, t: u32) {
         let set = self.job(t).set;
         let map = self.vols.at(self.lifecycle.merge.vol).map;
@@ -213,7 +226,8 @@ impl<P: Platform> Core<P> {
 
     /// The old data is safe. Readers in place must be gone before it is overwritten.
     fn word_gate(&mut self, t: u32) {
-        self.free_units(t);
+        self.free_old(t);
+        self.end_copying(t);
         self.tasks.at_mut(t).lost = 0;
         let set = self.job(t).set;
         let map = self.vols.at(self.lifecycle.merge.vol).map;
@@ -279,13 +293,13 @@ impl<P: Platform> Core<P> {
         (live, xs)
     }
 
-    /// Gives slots to the chunks whose data in X R has to keep; false if the task waits for them.
+    /// Gives slots to the chunks whose data in X R has to keep; false if there are none, and the
+    /// word's task has ended.
     fn give_kept_slots(&mut self, t: u32, keeps: u64) -> bool {
         let mut left = keeps & !self.job(t).keeps;
         while left != 0 {
             let Some((slot, n)) = self.take_slots(left.count_ones()) else {
-                self.wait_for_room(t);
-                self.save_full(u64::from(left.count_ones()));
+                self.starve_merge(t, u64::from(left.count_ones()));
                 return false;
             };
             for i in 0..u64::from(n) {

@@ -31,6 +31,8 @@ pub(crate) struct Sweeper {
     word: Word,
     /// Records changed under it: it has to begin again.
     restart: bool,
+    /// A group of the log is open for what it frees.
+    freeing: bool,
 }
 
 impl Sweeper {
@@ -46,6 +48,7 @@ impl Sweeper {
             from: none,
             word: Word(0),
             restart: false,
+            freeing: false,
         }
     }
 
@@ -82,8 +85,18 @@ impl<P: Platform> Core<P> {
         if self.fenced.is_some() || self.tasks.at(t).fault.is_some() || self.closing {
             return self.end_sweep(t);
         }
-        if self.tasks.at(t).stage == Stage::Begin && !self.next_sweep(t) {
-            return self.end_sweep(t);
+        match self.tasks.at(t).stage {
+            Stage::Begin => {
+                if !self.next_sweep(t) {
+                    return self.end_sweep(t);
+                }
+                if self.lifecycle.sweeper.head {
+                    return self.log_before_sweep(t);
+                }
+            }
+            // All that was written before the sweep began is logged.
+            Stage::Commit => self.tasks.at_mut(t).stage = Stage::Lookup,
+            _ => {}
         }
         if self.lifecycle.sweeper.restart {
             self.tasks.at_mut(t).stage = Stage::Begin;
@@ -116,6 +129,22 @@ impl<P: Platform> Core<P> {
             }
         }
         self.ready(t);
+    }
+
+    /// What a clone's new records hide is not needed any more, but only when they are logged:
+    /// a crash that lost them would show a chunk whose older data was freed. So they go into the
+    /// log first, and those that are written from here on hide nothing but what a snapshot needs.
+    fn log_before_sweep(&mut self, t: u32) {
+        let map = self.lifecycle.sweeper.map;
+        let volume = (0..self.vols.len()).find(|&v| {
+            let vol = self.vols.at(v);
+            vol.live && vol.map == map
+        });
+        if let Some(v) = volume.filter(|&v| self.vols.at(v).lowers.is_some()) {
+            self.tasks.at_mut(t).stage = Stage::Begin;
+            return self.wait_for_volume(t, v);
+        }
+        self.join_flush(t);
     }
 
     fn end_sweep(&mut self, t: u32) {
@@ -168,6 +197,7 @@ impl<P: Platform> Core<P> {
             let Some(record) = self.group.records().get(n).copied() else { break };
             self.sweep_record(t, &record)?;
         }
+        self.end_freeing()?;
         match key.after() {
             Some(after) => self.lifecycle.sweeper.from = after,
             None => return Ok(false),
@@ -244,11 +274,25 @@ impl<P: Platform> Core<P> {
         for b in 0..64 {
             self.sweep_chunk(t, b, Epoch(u32::MAX))?;
         }
+        self.end_freeing()
+    }
+
+    /// Ends the group of what a group of the map freed, if it freed anything.
+    fn end_freeing(&mut self) -> Result<(), Fault> {
+        if core::mem::replace(&mut self.lifecycle.sweeper.freeing, false) {
+            self.end_group()?;
+        }
         Ok(())
     }
 
     /// Frees the chunks `gone` of a record: it is hidden, and its slots are free.
-    pub(crate) fn free_record(&mut self, record: &Record, gone: u64) -> Result<(), Fault> {
+    ///
+    /// Both are in one group of the log: else a crash would leave slots that nobody uses, or that
+    /// are free and yet named by the map.
+    fn free_record(&mut self, record: &Record, gone: u64) -> Result<(), Fault> {
+        if !core::mem::replace(&mut self.lifecycle.sweeper.freeing, true) {
+            self.begin_group(6)?;
+        }
         for piece in record.only(gone) {
             let hidden = Record { kind: RecordKind::Gone, slot: Slot(0), ..piece };
             self.put_logged(&hidden, None)?;
@@ -258,7 +302,6 @@ impl<P: Platform> Core<P> {
                 for free in free_run(piece.slot, u64::from(piece.slots())) {
                     self.put_logged(&free, None)?;
                 }
-                self.space.freed = self.space.freed.saturating_add(u64::from(piece.slots()));
             }
         }
         Ok(())

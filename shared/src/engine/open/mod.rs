@@ -341,6 +341,26 @@ impl<P: Platform> Core<P> {
     /// Background work may begin.
     pub fn start(&mut self) {
         self.started = true;
+        self.forget_fingerprints();
+        if self.space.freed != 0 {
+            // What the log freed can be used again after a checkpoint.
+            self.want_checkpoint();
+        }
+    }
+
+    /// From now on productions change: the fingerprints of the close before this are void. They
+    /// count after a close in order alone, so the catalogue of its checkpoint is early enough.
+    fn forget_fingerprints(&mut self) {
+        for v in 0..self.vols.len() {
+            let vol = self.vols.at(v);
+            let known = self.catalog.get(vol.id).filter(|_| vol.live && !vol.clone);
+            let Some(entity) = known.filter(|e| e.has(FLAG_FINGERPRINT)) else { continue };
+            *self.lifecycle.edit = *entity;
+            self.lifecycle.edit.set_flags(FLAG_FINGERPRINT, false);
+            if let Err(fault) = self.catalog.put(&self.lifecycle.edit) {
+                self.fence(fault);
+            }
+        }
     }
 }
 
