@@ -3,8 +3,8 @@
 //! Destroying snapshots and clones, in any order.
 //!
 //! What is destroyed leaves the catalogue at once; its slots come back with the sweep. Dependants
-//! come first, in groups of a few, so that a crash leaves no object whose base is gone. A clone that
-//! went back to a snapshot of its own hangs on itself: such a ring goes in one group.
+//! come first, in groups of a few, so that a crash leaves no object whose base is gone. A clone
+//! that went back to a snapshot of its own hangs on itself: such a ring goes in one group.
 
 use crate::control::rows::{FLAG_DEFERRED, FLAG_HELD};
 use crate::control::{Name, Refusal, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE, FLAG_RECURSIVE};

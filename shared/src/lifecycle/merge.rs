@@ -5,8 +5,9 @@
 //! The *plan* walks the maps that X is made of, one pass for each: X's own new data first and
 //! production's old data last, or the other way round. A chunk belongs to the pass of the level
 //! that its data comes from. For each word with such chunks one task (`settle.rs`) copies and
-//! settles. Before the first pass all passes run once to count. When a pass skipped chunks that were being written, all passes run again; what is
-//! settled is skipped. When nothing is left, the restore is over.
+//! settles. Before the first pass all passes run once to count. When a pass skipped chunks that
+//! were being written, all passes run again; what is settled is skipped. When nothing is left, the
+//! restore is over.
 
 use crate::api::{Limits, Step};
 use crate::engine::{
