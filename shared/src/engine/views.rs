@@ -336,14 +336,15 @@ impl<P: Platform> Core<P> {
             vol.lowers = Some(last);
             self.lowering = true;
         }
+        // Later than all that M has: when snapshots go, the newest one's epoch falls.
+        let next = self.epoch().next();
         let vol = self.vols.at_mut(v);
-        let newest = newest.max(vol.newest);
         if vol.clone {
             vol.redirect = Some(map);
             vol.write_epoch = epoch;
         } else {
             vol.redirect = restore.map(|r| MapId(r.m_map.get()));
-            vol.write_epoch = newest.next();
+            vol.write_epoch = next;
         }
         self.set_mode(v);
     }

@@ -90,6 +90,8 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) again: bool,
     /// A word needs so many slots, and there were not as many; 0: none waits for slots.
     pub(super) starved: u64,
+    /// A word could not be copied: the merge waits until then before it tries again.
+    pub(super) retry_ns: u64,
     pub(crate) retried: u32,
     pub(crate) done: u64,
     pub(crate) total: u64,
@@ -125,6 +127,7 @@ impl<P: Platform> Merge<P> {
             counting: false,
             again: false,
             starved: 0,
+            retry_ns: 0,
             retried: 0,
             done: 0,
             total: 0,
@@ -147,6 +150,7 @@ impl<P: Platform> Merge<P> {
         self.counting = true;
         self.again = false;
         self.starved = 0;
+        self.retry_ns = 0;
         self.retried = 0;
         self.done = 0;
         self.total = 0;

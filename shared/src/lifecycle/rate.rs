@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! How fast the merge of a restore may go.
+//! How fast the merge of a restore may go, and how far its way is.
 
 use crate::engine::Core;
 use crate::format::entity::Entity;
@@ -15,6 +15,7 @@ impl<P: Platform> Core<P> {
         let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
         !(m.jobs.left() == 0
             || m.starved != 0
+            || m.retry_ns > self.now_ns
             || (busy && m.words != 0)
             || rate == 0
             || (rate != u64::MAX && m.tokens == 0))
@@ -47,5 +48,15 @@ impl<P: Platform> Core<P> {
         let more = rate.saturating_mul(passed_us) / 1_000_000;
         m.tokens = m.tokens.saturating_add(more).min(rate.max(1));
         self.wake_plan();
+    }
+
+    /// Ends a word that was only looked at: of these chunks, some are still to be settled.
+    pub(super) fn count_word(&mut self, t: u32, all: u64, to_do: u64) {
+        let bytes = |mask: u64| u64::from(mask.count_ones()) << self.geometry.shift();
+        let (all, settled) = (bytes(all), bytes(all & !to_do));
+        let m = &mut self.lifecycle.merge;
+        m.total = m.total.saturating_add(all);
+        m.done = m.done.saturating_add(settled);
+        self.end_word(t, false);
     }
 }

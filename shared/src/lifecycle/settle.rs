@@ -23,6 +23,9 @@ use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, Epoch, MapId, Slot, Word};
 
+/// How long the merge waits after an error.
+const RETRY_NS: u64 = 1_000_000_000;
+
 impl<P: Platform> Core<P> {
     pub(super) fn job(&mut self, t: u32) -> &mut Job64 {
         let j = self.tasks.at(t).aux;
@@ -62,6 +65,9 @@ impl<P: Platform> Core<P> {
 
     /// Ends the word's task; `again`: some of its chunks have to go round again.
     pub(super) fn end_word(&mut self, t: u32, again: bool) {
+        if self.tasks.at(t).fault.is_some() {
+            self.lifecycle.merge.retry_ns = self.now_ns.saturating_add(RETRY_NS);
+        }
         let j = self.tasks.at(t).aux;
         let (units, count) = {
             let job = self.job(t);
@@ -158,16 +164,6 @@ impl<P: Platform> Core<P> {
         }
         self.spend(set.count_ones());
         self.lock_to_save(t);
-    }
-
-    /// Ends a word that was only looked at: of these chunks, some are still to be settled.
-    fn count_word(&mut self, t: u32, all: u64, to_do: u64) {
-        let bytes = |mask: u64| u64::from(mask.count_ones()) << self.geometry.shift();
-        let (all, settled) = (bytes(all), bytes(all & !to_do));
-        let m = &mut self.lifecycle.merge;
-        m.total = m.total.saturating_add(all);
-        m.done = m.done.saturating_add(settled);
-        self.end_word(t, false);
     }
 
     /// Some of X is lost: production keeps what it has there, and R is marked as damaged.
