@@ -297,10 +297,21 @@ check_files prod@monday wanted.sums
 
 # --- undo ---------------------------------------------------------------------------------------
 
+# Destroys the snapshots that restores have taken, but for one of them.
+tidy_up() {
+    local names
+    names=$("$rwsnap" list -H -t snapshot -o name | grep -E '^prod@(before-restore|restored)-' |
+        grep -vxF "$1" | xargs)
+    # shellcheck disable=SC2086 # a list of names
+    "$rwsnap" destroy $names
+    say "destroyed: $names"
+}
+
 title "7. Undo: back to what production was before the restore"
 undo=$("$rwsnap" list -H -t snapshot -o name | grep -F prod@before-restore | tail -n 1)
+tidy_up "$undo"
 begun=$(now)
-timed "$rwsnap" -q restore prod --from "$undo"
+timed "$rwsnap" -q restore prod --from "$undo" --no-undo
 say "restore from $undo returned after $took_ms ms"
 [ "$before" = "$(whole prod)" ] || die "production is not what it was"
 say "check: every byte of production is what it was (sha256), the merge is under way"
@@ -310,7 +321,8 @@ say "the merge was over $((($(now) - begun) / 1000000)) ms after the command"
 say "check: and still"
 
 title "8. And Monday for good, from the snapshot itself"
-timed "$rwsnap" -q restore prod --from prod@monday --wait
+tidy_up none
+timed "$rwsnap" -q restore prod --from prod@monday --no-undo --wait
 say "restored and merged in $took_ms ms"
 check_files prod wanted.sums
 "$rwsnap" list | sed 's/^/     /'

@@ -89,7 +89,7 @@ pub(crate) struct Merge<P: Platform> {
     /// Chunks were skipped: go round again.
     pub(crate) again: bool,
     /// A word needs so many slots, and there were not as many; 0: none waits for slots.
-    pub(super) starved: u64,
+    pub(crate) starved: u64,
     /// A word could not be copied: the merge waits until then before it tries again.
     pub(super) retry_ns: u64,
     pub(crate) retried: u32,

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::client::Load;
-use super::life::{adopt, forget};
+use super::life::{adopt, forget, let_go};
 use super::model::ANY;
 use super::report::{self, Progress};
 use super::script::{size, word};
@@ -35,7 +35,7 @@ pub(crate) fn restore(world: &mut World, words: &[String]) -> Result<(), String>
         }
     }
     // A client that holds it open for writing would stand in the way.
-    world.ask(&format!("drop {name}"), &[])?;
+    let_go(world, name)?;
     world.program()?.ok(&command)?;
     if !has("no-undo") {
         adopt(world, &format!("{name}@before-restore"), name)?;
@@ -104,7 +104,7 @@ fn settle_down(world: &World, name: &str) -> Result<(), String> {
 /// `cancel VOLUME`: it holds what it held before the restore.
 pub(crate) fn cancel(world: &mut World, words: &[String]) -> Result<(), String> {
     let name = word(words, 1, "a volume")?;
-    world.ask(&format!("drop {name}"), &[])?;
+    let_go(world, name)?;
     world.program()?.ok(&["restore", name, "--cancel"])?;
     let head = format!("{name}@before-restore-");
     let number = |n: &String| n.strip_prefix(&head)?.parse::<u64>().ok();
