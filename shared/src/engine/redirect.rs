@@ -10,6 +10,7 @@
 //! flush, so that data is durable before its record (I-11).
 
 use crate::api::{Op, Step};
+use crate::engine::checkpoint::{PageRoom, SHRINK};
 use crate::engine::slab::NONE;
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::task::{Place, Stage, What};
@@ -193,8 +194,8 @@ impl<P: Platform> Core<P> {
         let need = self.tasks.at(t).fresh_need;
         if need != 0 || self.tasks.at(t).zero != 0 {
             let vol = self.vols.at(self.vol_of(t));
-            let over =
-                vol.quota != 0 && vol.used.saturating_add(u64::from(need.count_ones())) > vol.quota;
+            let more = u64::from(need.count_ones());
+            let over = more != 0 && vol.quota != 0 && vol.used.saturating_add(more) > vol.quota;
             if over {
                 return self.fail_task(t, Fault::NoSpace);
             }
@@ -208,6 +209,14 @@ impl<P: Platform> Core<P> {
                 self.tasks.at_mut(t).stage = Stage::Durable;
                 self.flush.wanted = true;
                 return self.wait_for_room(t);
+            }
+            match self.page_room_for_fresh(puts) {
+                PageRoom::Now => {}
+                PageRoom::Later => {
+                    self.tasks.at_mut(t).stage = Stage::Durable;
+                    return self.wait_for_room(t);
+                }
+                PageRoom::Never => return self.no_slots(t),
             }
             if !self.give_slots(t, need) {
                 return;
@@ -235,6 +244,14 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    /// Whether the records of clones that are not logged yet, and `puts` more, will find pages.
+    fn page_room_for_fresh(&mut self, puts: usize) -> PageRoom {
+        let (fresh, pending) = (self.layers.fresh.len(), self.layers.pending.len());
+        let all = fresh.saturating_add(pending).saturating_add(self.fresh_reserved);
+        let records = u32::try_from(all.saturating_add(puts)).unwrap_or(u32::MAX);
+        self.page_room(records.saturating_add(SHRINK.0), SHRINK.1)
+    }
+
     /// Gives each chunk of `need` a slot; false if the task waits or failed for want of them.
     fn give_slots(&mut self, t: u32, need: u64) -> bool {
         let epoch = self.vols.at(self.vol_of(t)).write_epoch;
@@ -244,7 +261,7 @@ impl<P: Platform> Core<P> {
             for at in first..first.saturating_add(len) {
                 if run.1 == 0 {
                     let want = (need & !given).count_ones();
-                    match self.take_slots(want) {
+                    match self.take_slots_for(self.vol_of(t), want) {
                         Some(got) => run = got,
                         None => {
                             self.take_back_slots(t, given);
@@ -268,6 +285,9 @@ impl<P: Platform> Core<P> {
             for at in first..first.saturating_add(len) {
                 let place = self.tasks.at(t).place(at);
                 self.release_slots(place.slot, 1);
+                if let Some(map) = self.vols.at(self.vol_of(t)).redirect {
+                    self.count_used(map, -1);
+                }
             }
         }
     }
@@ -378,8 +398,6 @@ impl<P: Platform> Core<P> {
                 slot: head.slot,
             };
             self.layers.fresh.put(record)?;
-            let n = u64::from(record.slots());
-            self.count_used(map, i64::try_from(n).unwrap_or(0));
         }
         if mask != 0 {
             self.versions.bump(word);

@@ -18,7 +18,7 @@ impl<P: Platform> Core<P> {
         if let Err((refusal, name)) = self.check_clone(&name, &other) {
             return self.refuse_for(t, refusal, &name);
         }
-        if !self.may_change(t, 3) {
+        if !self.may_add(t, 3) {
             return;
         }
         match self.record_clone(t, &name, &other) {
@@ -42,7 +42,7 @@ impl<P: Platform> Core<P> {
         self.check_new_name(other)?;
         self.catalog.reserve(&self.platform, 8).map_err(|_| (Refusal::NoMemory, *other))?;
         if self.vols.left() == 0 {
-            return Err((Refusal::NoMemory, *other));
+            return Err((Refusal::TableFull, *other));
         }
         Ok(())
     }

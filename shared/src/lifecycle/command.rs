@@ -6,9 +6,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::api::Step;
 use crate::control::{
-    Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE,
-    FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
+    Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_COUNT, FLAG_DEFER, FLAG_DRY_RUN,
+    FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
 };
+use crate::engine::checkpoint::{PageRoom, SHRINK};
 use crate::engine::{Core, Stage};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
@@ -19,8 +20,13 @@ use crate::units::EntityId;
 /// Behind every verb's last step: its records are durable, and the reply goes out.
 pub(crate) const LOGGED: Stage = Stage::Step(250);
 
-const FLAGS: u32 =
-    FLAG_DEFER | FLAG_DRY_RUN | FLAG_FORCE | FLAG_NO_UNDO | FLAG_OLD_FIRST | FLAG_RECURSIVE;
+const FLAGS: u32 = FLAG_COUNT
+    | FLAG_DEFER
+    | FLAG_DRY_RUN
+    | FLAG_FORCE
+    | FLAG_NO_UNDO
+    | FLAG_OLD_FIRST
+    | FLAG_RECURSIVE;
 
 impl<P: Platform> Core<P> {
     /// The command of a task.
@@ -199,12 +205,33 @@ impl<P: Platform> Core<P> {
 
     /// Whether there is room to log so many entities; else the task waits.
     pub(crate) fn may_change(&mut self, t: u32, entries: u32) -> bool {
-        if !self.log_has_room(entries.saturating_mul(26)) {
+        if !self.log_can_take_entities(entries) {
+            self.refuse(t, Refusal::TooMany);
+            return false;
+        }
+        if !self.log_has_room_for_entities(entries) {
             self.want_checkpoint();
             self.wait_for_room(t);
             return false;
         }
         true
+    }
+
+    /// As `may_change`, for entities that come to the catalogue: refused if the pool has no room
+    /// for them beside what it needs to shrink again.
+    pub(crate) fn may_add(&mut self, t: u32, entries: u32) -> bool {
+        let (records, entities) = SHRINK;
+        match self.page_room(records, entities.saturating_add(u64::from(entries))) {
+            PageRoom::Now => self.may_change(t, entries),
+            PageRoom::Later => {
+                self.wait_for_room(t);
+                false
+            }
+            PageRoom::Never => {
+                self.abort_command(t, Fault::NoSpace);
+                false
+            }
+        }
     }
 
     /// The volume or snapshot of that name.

@@ -65,7 +65,7 @@ pub(crate) struct Merge<P: Platform> {
     /// The production, and the view that its merge reads through.
     pub(crate) vol: u32,
     pub(crate) view: u32,
-    active: bool,
+    pub(super) active: bool,
     /// It begins when the log is durable up to here: the restore's own record.
     after: LogPos,
     stopping: bool,
@@ -89,7 +89,7 @@ pub(crate) struct Merge<P: Platform> {
     /// Chunks were skipped: go round again.
     pub(crate) again: bool,
     /// A word needs so many slots, and there were not as many; 0: none waits for slots.
-    pub(crate) starved: u64,
+    pub(super) starved: u64,
     /// A word could not be copied: the merge waits until then before it tries again.
     pub(super) retry_ns: u64,
     pub(crate) retried: u32,
@@ -161,6 +161,11 @@ impl<P: Platform> Merge<P> {
 
     pub(crate) fn is_active(&self) -> bool {
         self.active
+    }
+
+    /// Whether it waits for slots.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved != 0
     }
 
     /// Its tasks must come to an end, or may go on.
@@ -264,26 +269,6 @@ impl<P: Platform> Core<P> {
         self.lifecycle.merge.plan_waits = false;
         self.free_task(t);
         self.merge_ended();
-    }
-
-    /// A word's merge finds no slots: it lets go of everything, and the merge waits until there are
-    /// so many. Requests go on meanwhile.
-    pub(crate) fn starve_merge(&mut self, t: u32, need: u64) {
-        self.lifecycle.merge.starved = self.lifecycle.merge.starved.max(need);
-        self.end_word(t, true);
-    }
-
-    /// Looks whether a merge that waits for slots can go on, else how to get some.
-    fn feed_merge(&mut self) {
-        let need = self.lifecycle.merge.starved;
-        if need == 0 || !self.lifecycle.merge.active {
-            return;
-        }
-        if self.slots.available_to(0) >= need {
-            self.lifecycle.merge.starved = 0;
-            return self.wake_plan();
-        }
-        self.ask_for_space();
     }
 
     /// Wakes those who wait until the merge has stopped.
@@ -406,7 +391,7 @@ impl<P: Platform> Core<P> {
         if m.waiting == 0 || m.flush_io != 0 || !enough || self.steps.room() < 4 {
             return;
         }
-        let dev = self.vols.at(m.vol).dev;
+        let (dev, volatile) = (self.vols.at(m.vol).dev, self.vols.at(m.vol).volatile);
         let m = &mut self.lifecycle.merge;
         m.flushing = core::mem::take(&mut m.flush_wait);
         m.waiting = 0;
@@ -418,7 +403,7 @@ impl<P: Platform> Core<P> {
             let step = Step::Flush { dev: Dev::SAVE };
             self.open_step(Owner::MergeFlush, step, [Piece::None; SEGS], 0);
         }
-        if skip {
+        if skip || !volatile {
             return self.merge_flushed(Ok(()));
         }
         self.open_step(Owner::MergeFlush, Step::Flush { dev }, [Piece::None; SEGS], 0);

@@ -17,8 +17,8 @@ impl<P: Platform> Core<P> {
             || m.starved != 0
             || m.retry_ns > self.now_ns
             || (busy && m.words != 0)
-            || rate == 0
-            || (rate != u64::MAX && m.tokens == 0))
+            // Clients that wait for slots wait for the merge: it must not be slow, or paused.
+            || (!self.space.full && (rate == 0 || (rate != u64::MAX && m.tokens == 0))))
     }
 
     fn merge_rate(&self) -> u64 {

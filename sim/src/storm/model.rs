@@ -5,10 +5,10 @@
 //! A snapshot's moment lies between its command's submission and reply. What is then read of it
 //! narrows the moment down; the snapshots of one command share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::cell::{Cell, Version};
+use super::cell::{Cell, Version, NEVER};
 
 /// Names a volume or snapshot for as long as the model lives.
 pub(super) type Key = u32;
@@ -69,6 +69,8 @@ pub(super) struct Model {
     pub moments: Vec<(u64, u64)>,
     /// Of a production volume that was restored: the snapshot from before, and the one of then.
     pub undo: BTreeMap<Key, (Option<Key>, Key)>,
+    /// What restores took for themselves: given up first when the save volume is full.
+    pub forgoable: BTreeSet<Key>,
     /// Old data can get lost: reads of productions fail. A chunk that X has lost keeps what the
     /// restored production had.
     pub lossy: bool,
@@ -230,8 +232,10 @@ impl Model {
         for block in 0..blocks {
             let kept = before.seen(volume, block, begin, end);
             let Some(cell) = self.cells(volume).get_mut(block) else { return };
-            let now: Vec<_> = cell.versions().collect();
-            let all = now.into_iter().chain(kept).map(|v| Version {
+            // Writes in flight go on as they are: they may come last.
+            let (flying, now): (Vec<_>, Vec<_>) = cell.versions().partition(|v| v.end == NEVER);
+            let kept = kept.into_iter().filter(|v| v.end != NEVER);
+            let may = now.into_iter().chain(kept).map(|v| Version {
                 write: begin,
                 after: begin,
                 end,
@@ -239,7 +243,7 @@ impl Model {
                 durable: false,
                 ..v
             });
-            *cell = Cell::among(all.collect());
+            *cell = Cell::among(may.chain(flying).collect());
         }
     }
 
