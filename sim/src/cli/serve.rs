@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rwsnap_core::api::Limits;
 use rwsnap_core::control::Name;
@@ -67,6 +68,9 @@ pub(super) struct Serve {
     /// Allow TCP beyond this machine: NBD knows no passwords
     #[arg(long)]
     insecure: bool,
+    /// Make each flush of a disk take longer, in ms: how slower disks are measured
+    #[arg(long, value_name = "MS", default_value_t = 0, hide = true)]
+    flush_delay: u16,
 }
 
 impl Serve {
@@ -99,12 +103,13 @@ impl Serve {
             control,
         };
         let quiet = global.quiet;
+        let flush_delay = Duration::from_millis(self.flush_delay.into());
         server::run(server::Config {
             served: Served::Pool(Box::new(pool)),
             listen,
             insecure: self.insecure,
             reactors: usize::from(self.reactors),
-            limits: server::Limits::default(),
+            limits: server::Limits { flush_delay, ..server::Limits::default() },
             ready: Box::new(move |uris| announce(uris, quiet)),
         })
         .map(drop)
