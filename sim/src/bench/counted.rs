@@ -112,6 +112,7 @@ impl Moment {
         let counts = pool.counts()? - before;
         if self == Self::Restore {
             pool.cancel()?;
+            pool.rate(u64::MAX)?;
             pool.merged()?;
         }
         Ok((counts, time))

@@ -21,7 +21,7 @@ use super::load::{uri, Whom};
 use super::place::Place;
 
 /// How long background work may take to end.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a pool is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
