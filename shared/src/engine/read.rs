@@ -78,7 +78,8 @@ impl<P: Platform> Core<P> {
         let view = self.views.at(task.view);
         let rest = if view.end == Dev::SAVE { What::Zero } else { What::InPlace };
         for (place, bit) in task.places.iter_mut().zip(0u32..) {
-            if mask >> bit & 1 == 1 && place.what == What::Unset {
+            let kept = place.what == What::Lost && place.level >= view.kept_from;
+            if mask >> bit & 1 == 1 && (place.what == What::Unset || kept) {
                 place.what = rest;
             }
         }

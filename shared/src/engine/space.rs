@@ -183,7 +183,9 @@ impl<P: Platform> Core<P> {
 
     /// Gives up the oldest snapshot that nobody needs; false if there is none.
     fn give_up_oldest(&mut self) -> bool {
-        if self.space.giving_up.is_some() || !self.log_has_room(80) {
+        // A command at its moment has looked at its snapshots already.
+        let moment = self.lifecycle.moment != crate::engine::NONE;
+        if moment || self.space.giving_up.is_some() || !self.log_has_room(80) {
             return true;
         }
         let victim = self

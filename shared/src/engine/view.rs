@@ -58,6 +58,9 @@ pub(crate) struct View {
     pub(crate) depth: u8,
     /// The device at its end; `Dev::SAVE` for zeros.
     pub(crate) end: Dev,
+    /// Chunks that are lost at this level or a later one are in place: a restore's X could not be
+    /// read there, and production keeps what it has.
+    pub(crate) kept_from: u8,
     /// The map whose claims guard reads in place on `end`.
     pub(crate) end_map: MapId,
 }
@@ -73,6 +76,7 @@ impl View {
         levels: [NO_LEVEL; LEVELS],
         depth: 0,
         end: Dev::SAVE,
+        kept_from: u8::MAX,
         end_map: MapId(0),
     };
 

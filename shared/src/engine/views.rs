@@ -138,7 +138,10 @@ impl<P: Platform> Core<P> {
         let m = Level { map: MapId(restore.m_map.get()), lo: Epoch(0), hi, dir: Dir::Last };
         let limit = self.restore_epoch(restore).prev();
         let x = Some(EntityId(restore.x.get()));
-        self.views.at_mut(at).push(m) && self.fill_snapshot(at, x, limit)
+        let pushed = self.views.at_mut(at).push(m);
+        let view = self.views.at_mut(at);
+        view.kept_from = view.depth;
+        pushed && self.fill_snapshot(at, x, limit)
     }
 
     /// The epoch of R.
@@ -333,14 +336,15 @@ impl<P: Platform> Core<P> {
             vol.lowers = Some(last);
             self.lowering = true;
         }
+        // Later than all that M has: when snapshots go, the newest one's epoch falls.
+        let next = self.epoch().next();
         let vol = self.vols.at_mut(v);
-        let newest = newest.max(vol.newest);
         if vol.clone {
             vol.redirect = Some(map);
             vol.write_epoch = epoch;
         } else {
             vol.redirect = restore.map(|r| MapId(r.m_map.get()));
-            vol.write_epoch = newest.next();
+            vol.write_epoch = next;
         }
         self.set_mode(v);
     }

@@ -87,6 +87,8 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) again: bool,
     /// A word needs so many slots, and there were not as many; 0: none waits for slots.
     starved: u64,
+    /// A word could not be copied: the merge waits until then before it tries again.
+    pub(super) retry_ns: u64,
     pub(crate) retried: u32,
     pub(crate) done: u64,
     pub(crate) total: u64,
@@ -121,6 +123,7 @@ impl<P: Platform> Merge<P> {
             level: 0,
             again: false,
             starved: 0,
+            retry_ns: 0,
             retried: 0,
             done: 0,
             total: 0,
@@ -142,6 +145,7 @@ impl<P: Platform> Merge<P> {
         self.cursor = Word(0);
         self.again = false;
         self.starved = 0;
+        self.retry_ns = 0;
         self.retried = 0;
         self.done = 0;
         self.total = 0;
@@ -292,6 +296,7 @@ impl<P: Platform> Core<P> {
         let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
         !(m.jobs.left() == 0
             || m.starved != 0
+            || m.retry_ns > self.now_ns
             || (busy && m.words != 0)
             || rate == 0
             || (rate != u64::MAX && m.tokens == 0))

@@ -44,6 +44,7 @@ impl<P: Platform> Core<P> {
         }
         let mut waiters = core::mem::take(&mut self.lifecycle.moment_waiters);
         self.wake_all(&mut waiters);
+        self.make_space();
     }
 
     /// Holds a volume for the moment.

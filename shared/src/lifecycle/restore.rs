@@ -6,7 +6,7 @@
 //! is read comes from M or X, and the merge (`merge.rs`) brings it home. X is always a snapshot: of
 //! a clone, a hidden one of that moment. R is the snapshot of what X holds now.
 
-use crate::control::rows::FLAG_HIDDEN;
+use crate::control::rows::{FLAG_DAMAGED, FLAG_HIDDEN};
 use crate::control::{Name, Refusal, FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST};
 use crate::engine::{Core, Stage, NONE};
 use crate::fault::Fault;
@@ -66,8 +66,11 @@ impl<P: Platform> Core<P> {
             Some(Kind::Snapshot | Kind::Clone) => {}
             _ => return Err((Refusal::WrongKind, *from)),
         }
-        if source.has(crate::control::rows::FLAG_DAMAGED) {
-            return Err((Refusal::Lost, *from));
+        // Where X is lost, production would keep what it has: not unless that is asked for.
+        if !self.flag(t, FLAG_FORCE) {
+            if let Some(damaged) = self.damaged_below(id) {
+                return Err((Refusal::Lost, damaged));
+            }
         }
         let bottom = base.map_or(id, |base| self.bottom_of(base));
         if self.catalog.get(bottom).map(Entity::map) != Some(map) {
@@ -84,6 +87,18 @@ impl<P: Platform> Core<P> {
             return Err((Refusal::Restoring, *name));
         }
         self.catalog.reserve(&self.platform, 12).map_err(|_| (Refusal::NoMemory, *name))
+    }
+
+    /// The first of a volume or snapshot and those it rests on that has lost some of its data.
+    fn damaged_below(&self, id: EntityId) -> Option<Name> {
+        let mut next = Some(id);
+        while let Some(entity) = next.and_then(|id| self.catalog.get(id)) {
+            if entity.has(FLAG_DAMAGED) {
+                return Some(entity.name);
+            }
+            next = entity.base();
+        }
+        None
     }
 
     /// The production's snapshot that a snapshot rests on in the end.

@@ -23,6 +23,9 @@ use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, Epoch, MapId, Slot, Word};
 
+/// How long the merge waits after an error.
+const RETRY_NS: u64 = 1_000_000_000;
+
 impl<P: Platform> Core<P> {
     pub(super) fn job(&mut self, t: u32) -> &mut Job64 {
         let j = self.tasks.at(t).aux;
@@ -62,6 +65,9 @@ impl<P: Platform> Core<P> {
 
     /// Ends the word's task; `again`: some of its chunks have to go round again.
     pub(super) fn end_word(&mut self, t: u32, again: bool) {
+        if self.tasks.at(t).fault.is_some() {
+            self.lifecycle.merge.retry_ns = self.now_ns.saturating_add(RETRY_NS);
+        }
         let j = self.tasks.at(t).aux;
         let (units, count) = {
             let job = self.job(t);
@@ -116,6 +122,9 @@ impl<P: Platform> Core<P> {
         let level = self.lifecycle.merge.level;
         let (task, job) = self.task_and_job(t);
         job.x = task.places;
+        if task.placed(mask, |w| w == What::Lost) != 0 {
+            self.lost_of_x();
+        }
         let vol = self.vols.at(self.lifecycle.merge.vol);
         let m = vol.redirect.unwrap_or_default();
         let word = self.tasks.at(t).word;
@@ -152,6 +161,16 @@ impl<P: Platform> Core<P> {
             .saturating_add(u64::from(set.count_ones()) << self.geometry.shift());
         self.spend(set.count_ones());
         self.lock_to_save(t);
+    }
+
+    /// Some of X is lost: production keeps what it has there, and R is marked as damaged.
+    fn lost_of_x(&mut self) {
+        let vol = self.vols.at(self.lifecycle.merge.vol);
+        let (map, id) = (vol.map, vol.id);
+        let restore = self.catalog.get(id).and_then(Entity::restoring);
+        if let Some(epoch) = restore.map(|r| Epoch(r.r_epoch.get())) {
+            self.note_damage(map, epoch);
+        }
     }
 
     fn lock_to_save(&mut self, t: u32) {

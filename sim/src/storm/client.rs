@@ -103,7 +103,10 @@ impl<E: Engine> World<E> {
         let entity = &self.model.entities[&key];
         let fine = match refusal {
             Refusal::Lost => leave.give_up || leave.faults || entity.given_up,
-            Refusal::NotFound => entity.deferred || entity.optional || self.given.is_some(),
+            Refusal::NotFound => {
+                let unsure = self.given.is_some() || self.fenced;
+                entity.deferred || entity.optional || unsure
+            }
             Refusal::Busy | Refusal::NoMemory | Refusal::Restoring => true,
             Refusal::Fenced | Refusal::Io => leave.faults,
             _ => false,

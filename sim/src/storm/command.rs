@@ -195,7 +195,9 @@ impl Change {
             Self::Restore { .. } => self.apply_restore(&mut model, begin, end),
             Self::Cancel(volume, _) => {
                 if let Some((Some(before), restored)) = model.undo.remove(volume) {
+                    let kept = model.clone();
                     model.replace(*volume, before, begin, end);
+                    model.or_kept(*volume, &kept, begin, end);
                     for key in [before, restored] {
                         model.entities.entry(key).and_modify(|e| e.optional = true);
                     }
@@ -280,7 +282,17 @@ impl Change {
         let label = Label::Prefix("restored-".into());
         let restored = model.snapshot(*from, *volume, label, moment);
         model.undo.insert(*volume, (before, restored));
+        let kept = model.clone();
         model.replace(*volume, *from, begin, end);
+        model.or_kept(*volume, &kept, begin, end);
+        if model.lossy {
+            // R shows what production keeps where X is lost, and has no moment of its own.
+            let cells = model.entities[volume].cells.clone();
+            if let Some(restored) = model.entities.get_mut(&restored) {
+                restored.cells = cells;
+                restored.moment = None;
+            }
+        }
     }
 }
 

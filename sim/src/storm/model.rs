@@ -69,6 +69,9 @@ pub(super) struct Model {
     pub moments: Vec<(u64, u64)>,
     /// Of a production volume that was restored: the snapshot from before, and the one of then.
     pub undo: BTreeMap<Key, (Option<Key>, Key)>,
+    /// Old data can get lost: reads of productions fail. A chunk that X has lost keeps what the
+    /// restored production had.
+    pub lossy: bool,
     next: Key,
 }
 
@@ -216,6 +219,28 @@ impl Model {
         let Some(source) = self.entities.get(&base) else { return 0 };
         let cells = source.cells.iter().map(|cell| cell.frozen(now, now)).collect();
         self.insert(Sort::Clone(base), label, cells)
+    }
+
+    /// Where X has lost its data, a restored volume may go on showing what it showed `before`.
+    pub(super) fn or_kept(&mut self, volume: Key, before: &Self, begin: u64, end: u64) {
+        if !self.lossy {
+            return;
+        }
+        let blocks = self.entities.get(&volume).map_or(0, |e| e.cells.len());
+        for block in 0..blocks {
+            let kept = before.seen(volume, block, begin, end);
+            let Some(cell) = self.cells(volume).get_mut(block) else { return };
+            let now: Vec<_> = cell.versions().collect();
+            let all = now.into_iter().chain(kept).map(|v| Version {
+                write: begin,
+                after: begin,
+                end,
+                strong: false,
+                durable: false,
+                ..v
+            });
+            *cell = Cell::among(all.collect());
+        }
     }
 
     /// From a moment between two on, `to` shows what `from` showed then, durably.

@@ -82,6 +82,7 @@ impl<E: Engine> World<E> {
     pub(super) fn new(plan: Plan, verbose: bool) -> Result<Self, Wrong> {
         let mut rng = Rng::new(plan.seed ^ 0x5707);
         let mut model = Model::default();
+        model.lossy = plan.faults.any();
         let mut disks: Vec<Disk> = plan.devices().map(|d| Disk::new(d, false)).collect();
         disks[0].treacherous = plan.treacherous;
         let block = u64::from(plan.block);

@@ -107,16 +107,24 @@ impl<E: Engine> World<E> {
             return self.model.observe_snapshot(asked.key, block, value);
         }
         let now = self.now;
-        let Some(cell) = self.model.cells(asked.key).get_mut(block) else { return Ok(()) };
-        if cell.observe(value, asked.begin, now) {
-            return Ok(());
-        }
-        let may: Vec<String> = cell.seen(asked.begin, now).map(|v| show(v.value)).collect();
         let given = self.given.as_ref().and_then(|g| g.replaces(&self.model));
         let doubt = self.doubt.iter().filter_map(|(change, begin, _)| {
             change.replaces(&self.model).map(|(to, from)| (to, from, *begin))
         });
-        for (_, from, begin) in given.into_iter().chain(doubt).filter(|r| r.0 == asked.key) {
+        let replaced: Vec<_> =
+            given.into_iter().chain(doubt).filter(|r| r.0 == asked.key).collect();
+        let Some(cell) = self.model.cells(asked.key).get_mut(block) else { return Ok(()) };
+        // While the volume is perhaps being replaced, what is seen may be the other's.
+        let fine = if replaced.is_empty() {
+            cell.observe(value, asked.begin, now)
+        } else {
+            cell.seen(asked.begin, now).any(|v| v.value == value)
+        };
+        if fine {
+            return Ok(());
+        }
+        let may: Vec<String> = cell.seen(asked.begin, now).map(|v| show(v.value)).collect();
+        for (_, from, begin) in replaced {
             let seen = self.model.seen(from, block, begin, self.now);
             if seen.iter().any(|v| v.value == value) {
                 return Ok(());

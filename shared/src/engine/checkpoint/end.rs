@@ -17,19 +17,42 @@ use crate::units::{Dev, PAGE_BYTES};
 impl<P: Platform> Core<P> {
     /// Flushes the save volume, then goes to the phase `next`.
     pub(super) fn checkpoint_flush(&mut self, next: Phase) -> Result<(), Fault> {
+        let volumes = u32::try_from(self.vols.len()).unwrap_or(u32::MAX);
+        let closing = next == Phase::Superblock && self.checkpoint.clean;
+        if closing && self.steps.room() < volumes.saturating_add(8).min(self.steps.enough()) {
+            return Ok(());
+        }
         self.checkpoint.phase = next;
+        if closing {
+            self.flush_productions();
+        }
         if self.save.volatile && !(next == Phase::Reclaim && self.mutant(Mutant::SuperblockEarly)) {
             let step = Step::Flush { dev: Dev::SAVE };
-            self.checkpoint.io = 1;
+            self.checkpoint.io = self.checkpoint.io.saturating_add(1);
             self.open_step(Owner::Checkpoint, step, [Piece::None; SEGS], 0);
         }
         Ok(())
     }
 
+    /// What productions hold when the pool is closed must still be there when the superblock says
+    /// that it was closed in order: else they would seem to have been changed behind our back.
+    fn flush_productions(&mut self) {
+        for v in 0..self.vols.len() {
+            let vol = self.vols.at(v);
+            if vol.live && !vol.clone && vol.fast.is_some() {
+                let step = Step::Flush { dev: vol.dev };
+                self.checkpoint.io = self.checkpoint.io.saturating_add(1);
+                self.open_step(Owner::Checkpoint, step, [Piece::None; SEGS], 0);
+            }
+        }
+    }
+
     /// Makes the superblock of the checkpoint and writes two copies of it.
     pub(super) fn write_superblock(&mut self) -> Result<(), Fault> {
         let side = self.next_side();
-        let c = &self.checkpoint;
+        let slots = self.superblock.slots.get();
+        let c = &mut self.checkpoint;
+        c.slots = slots;
         let s = &mut self.superblock;
         s.generation = s.generation.get().saturating_add(1).into();
         s.log_pos = c.pos.0.into();
@@ -76,7 +99,7 @@ impl<P: Platform> Core<P> {
             self.checkpoint.stands = true;
             self.log.set_start(self.checkpoint.pos, self.superblock.generation.get());
             self.slots.turn();
-            self.slots.grow(self.superblock.slots.get());
+            self.slots.grow(self.checkpoint.slots);
             self.meta.commit();
             let mut waiters = core::mem::take(&mut self.room_waiters);
             self.wake_all(&mut waiters);

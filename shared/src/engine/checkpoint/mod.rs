@@ -76,6 +76,8 @@ pub(crate) struct Checkpoint<P: Platform> {
     pub(super) turns: u64,
     /// Its superblock is durable.
     pub(super) stands: bool,
+    /// Slots that its superblock speaks of: the save volume may have grown since.
+    slots: u64,
 }
 
 impl<P: Platform> Checkpoint<P> {
@@ -103,6 +105,7 @@ impl<P: Platform> Checkpoint<P> {
             next_page: None,
             turns: 0,
             stands: false,
+            slots: 0,
         })
     }
 
