@@ -104,9 +104,12 @@ impl<P: Platform> Core<P> {
             if from >= end {
                 return Ok(());
             }
-            let Some(key) = self.layers.next_group(from, end, &mut self.group)? else {
-                return Ok(());
+            let wanted = match level.dir {
+                Dir::First => walk.missing & !walk.found,
+                Dir::Last => walk.missing,
             };
+            let next = self.layers.next_group_of(from, end, wanted, &mut self.group)?;
+            let Some(key) = next else { return Ok(()) };
             let task = self.tasks.at_mut(t);
             for record in self.group.records() {
                 take(task.walk.level, level.dir, record, &mut task.walk, &mut task.places);
@@ -127,8 +130,11 @@ fn take(level: u8, dir: Dir, record: &Record, walk: &mut Walk, places: &mut [Pla
     };
     let got = record.mask & wanted;
     walk.found |= got;
-    for (place, bit) in places.iter_mut().zip(0u32..) {
-        if got >> bit & 1 == 1 {
+    let mut left = got;
+    while left != 0 {
+        let bit = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        if let Some(place) = usize::try_from(bit).ok().and_then(|bit| places.get_mut(bit)) {
             *place = Place {
                 what: what(record.kind),
                 level,
