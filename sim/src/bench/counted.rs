@@ -70,6 +70,17 @@ pub enum Moment {
     Restore,
 }
 
+/// What a moment took.
+#[derive(Clone, Copy, Debug)]
+pub struct Took {
+    /// Until it was done.
+    pub time: Duration,
+    /// I/Os until it was done.
+    pub at_once: Counts,
+    /// And with what it left for the background, but for a merge.
+    pub in_all: Counts,
+}
+
 impl Moment {
     /// All, in an order in which they can be done.
     pub const ALL: [Self; 4] = [Self::Snapshot, Self::Clone, Self::Refresh, Self::Restore];
@@ -90,7 +101,7 @@ impl Moment {
     /// # Errors
     ///
     /// It is refused.
-    pub fn measure(self, pool: &mut Pool, n: usize) -> Outcome<(Counts, Duration)> {
+    pub fn measure(self, pool: &mut Pool, n: usize) -> Outcome<Took> {
         pool.quiet()?;
         let (snapshot, clone) = (format!("prod@moment{n}"), format!("moment{n}"));
         let before = pool.counts()?;
@@ -109,12 +120,14 @@ impl Moment {
             }
         }
         let time = begun.elapsed();
-        let counts = pool.counts()? - before;
-        if self == Self::Restore {
-            pool.cancel()?;
-            pool.rate(u64::MAX)?;
-            pool.merged()?;
+        let at_once = pool.counts()? - before;
+        if self != Self::Restore {
+            pool.quiet()?;
+            return Ok(Took { time, at_once, in_all: pool.counts()? - before });
         }
-        Ok((counts, time))
+        pool.cancel()?;
+        pool.rate(u64::MAX)?;
+        pool.merged()?;
+        Ok(Took { time, at_once, in_all: at_once })
     }
 }
