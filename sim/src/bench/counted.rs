@@ -14,20 +14,20 @@ use super::pool::{Counts, Pool};
 /// Bytes of a small request.
 const SMALL: u64 = 4096;
 
-/// First writes of 4 KiB to `prod`, one after the other, each to a chunk of its own, right after a
-/// snapshot that was taken for this.
+/// First writes of 4 KiB to `prod`, one after the other, spread evenly, each to a chunk of its own:
+/// the `nth` behind each of the places; right after a snapshot that was taken for this.
 ///
 /// # Errors
 ///
 /// A command is refused, or a write fails.
-pub fn one_by_one(pool: &mut Pool, size: u64, writes: u64) -> Outcome<Counts> {
+pub fn one_by_one(pool: &mut Pool, size: u64, writes: u64, nth: u64) -> Outcome<Counts> {
     let mut client = pool.client("prod")?;
     pool.quiet()?;
     let before = pool.counts()?;
     let stride = (size / SMALL / writes.max(1)).max(1);
     for n in 0..writes {
         let bytes = [0x5A; 4096];
-        let done = client.write(n * stride * SMALL, &bytes, false);
+        let done = client.write((n * stride + nth) * SMALL, &bytes, false);
         done.map_err(|e| Failure::new(format!("a first write: {e}")))?;
     }
     Ok(pool.counts()? - before)
@@ -64,21 +64,10 @@ pub enum Moment {
     Snapshot,
     /// A clone of it.
     Clone,
-    /// The clone is refreshed.
+    /// The clone is refreshed; what it was is kept, so that nothing is swept meanwhile.
     Refresh,
     /// A restore of production from its first snapshot, up to its first foreground write.
     Restore,
-}
-
-/// What a moment took.
-#[derive(Clone, Copy, Debug)]
-pub struct Took {
-    /// Until it was done.
-    pub time: Duration,
-    /// I/Os until it was done.
-    pub at_once: Counts,
-    /// And with what it left for the background, but for a merge.
-    pub in_all: Counts,
 }
 
 impl Moment {
@@ -101,7 +90,7 @@ impl Moment {
     /// # Errors
     ///
     /// It is refused.
-    pub fn measure(self, pool: &mut Pool, n: usize) -> Outcome<Took> {
+    pub fn measure(self, pool: &mut Pool, n: usize) -> Outcome<(Counts, Duration)> {
         pool.quiet()?;
         let (snapshot, clone) = (format!("prod@moment{n}"), format!("moment{n}"));
         let before = pool.counts()?;
@@ -109,7 +98,7 @@ impl Moment {
         match self {
             Self::Snapshot => pool.snapshot(&snapshot)?,
             Self::Clone => pool.clone_of(&snapshot, &clone)?,
-            Self::Refresh => pool.refresh(&clone)?,
+            Self::Refresh => pool.refresh(&clone, &format!("kept{n}"))?,
             Self::Restore => {
                 pool.restore("prod@first", 0, true)?;
                 let mut dice = Dice(u64::try_from(n).unwrap_or(0));
@@ -120,14 +109,12 @@ impl Moment {
             }
         }
         let time = begun.elapsed();
-        let at_once = pool.counts()? - before;
-        if self != Self::Restore {
-            pool.quiet()?;
-            return Ok(Took { time, at_once, in_all: pool.counts()? - before });
+        let counts = pool.counts()? - before;
+        if self == Self::Restore {
+            pool.cancel()?;
+            pool.rate(u64::MAX)?;
+            pool.merged()?;
         }
-        pool.cancel()?;
-        pool.rate(u64::MAX)?;
-        pool.merged()?;
-        Ok(Took { time, at_once, in_all: at_once })
+        Ok((counts, time))
     }
 }

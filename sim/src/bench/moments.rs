@@ -62,7 +62,7 @@ pub fn measure(bench: &mut Bench) -> Outcome {
 
 fn one(bench: &Bench, subject: &Subject) -> Outcome<Vec<Seen>> {
     let image = bench.place.sparse("prod.img", subject.size)?;
-    let wanted = if subject.full { bench.options.records } else { 0 };
+    let wanted = if subject.full { bench.options.records } else { records::HARDLY_ANY };
     let files: Files = records::pool(bench, "moments", &image, subject.size, wanted)?;
     let alone = Alone::new(bench)?;
     let mut pool = files.serve(USUAL)?;
@@ -76,10 +76,10 @@ fn one(bench: &Bench, subject: &Subject) -> Outcome<Vec<Seen>> {
     for round in 1..=bench.options.rounds {
         bench.say(format!("moments: {}, round {round}", subject.name));
         for seen in &mut all {
-            let took = seen.moment.measure(&mut pool, round)?;
-            seen.counts.push(took.in_all);
-            seen.ours.push(took.time.as_secs_f64() * 1e3);
-            seen.alone.push(alone.issue(took.at_once)?.as_secs_f64() * 1e3);
+            let (counts, time) = seen.moment.measure(&mut pool, round)?;
+            seen.counts.push(counts);
+            seen.ours.push(time.as_secs_f64() * 1e3);
+            seen.alone.push(alone.issue(counts)?.as_secs_f64() * 1e3);
         }
     }
     pool.stop()?;

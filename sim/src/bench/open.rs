@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::cli::error::{Failure, Outcome};
-use crate::store::{Access, Cache, StoreError, Volume};
+use crate::store::{fingerprint, Access, Cache, StoreError, Volume};
 
 use super::load::{Kind, Load};
 use super::numbers::real;
@@ -32,13 +32,13 @@ pub fn measure(bench: &mut Bench) -> Outcome {
     let size = bench.options.size;
     let image = bench.place.filled("prod.img", size)?;
     let files = records::pool(bench, "open", &image, size, bench.options.records)?;
-    opening(bench, &files, false)?;
-    opening(bench, &files, true)?;
+    opening(bench, &files, &image, false)?;
+    opening(bench, &files, &image, true)?;
     memory(bench, &files)
 }
 
 /// The time to the ready line, beside that of a small pool's server and a read of the same bytes.
-fn opening(bench: &mut Bench, files: &Files, crashed: bool) -> Outcome {
+fn opening(bench: &mut Bench, files: &Files, production: &Path, crashed: bool) -> Outcome {
     let how = if crashed { "after a crash" } else { "after a clean close" };
     let mut ours = Series::new(format!("opening a large map, {how}"));
     let mut alone = Series::new("reading the same bytes");
@@ -53,7 +53,7 @@ fn opening(bench: &mut Bench, files: &Files, crashed: bool) -> Outcome {
         ours.push(pool.started_in.as_secs_f64() * 1e3);
         amount.push(real(bytes >> 10));
         pool.stop()?;
-        alone.push(read(&files.save, bytes)?.as_secs_f64() * 1e3);
+        alone.push(read(&files.save, production, bytes)?.as_secs_f64() * 1e3);
     }
     bench.report.compare(&ours, &alone, "ms", Target::AtMost(1.5));
     bench.report.figure(&amount, "KiB", Target::None);
@@ -81,13 +81,17 @@ fn read_by(pool: &Pool) -> Outcome<u64> {
     field(&format!("/proc/{}/io", pool.id()), "read_bytes:")
 }
 
-/// Reads as many bytes of a file, front to back.
-fn read(path: &Path, bytes: u64) -> Result<Duration, StoreError> {
-    let volume = Volume::open(path, Access::Own, Cache::Direct)?;
+/// Reads as many bytes: the blocks that a production's fingerprint is made of, as they lie, and the
+/// rest from a save volume, front to back.
+fn read(save: &Path, production: &Path, bytes: u64) -> Result<Duration, StoreError> {
+    let production = Volume::open(production, Access::Own, Cache::Direct)?;
+    let volume = Volume::open(save, Access::Own, Cache::Direct)?;
     let mut room = vec![0_u8; PIECE + 4096];
     let lead = room.as_ptr().align_offset(4096);
     let piece = room.get_mut(lead..lead + PIECE).unwrap_or_default();
-    let (begun, mut at) = (Instant::now(), 0);
+    let begun = Instant::now();
+    fingerprint::of(&production)?;
+    let mut at = fingerprint::BYTES.min(bytes);
     while at < bytes {
         volume.read_at(piece, at)?;
         at += u64::try_from(PIECE).unwrap_or(u64::MAX);

@@ -272,13 +272,13 @@ impl Pool {
         self.link.call(&verb, &[]).map(drop)
     }
 
-    /// Refreshes a clone from a new snapshot.
+    /// Refreshes a clone from a new snapshot, and keeps what it was under another name.
     ///
     /// # Errors
     ///
     /// It is refused.
-    pub fn refresh(&mut self, clone: &str) -> Outcome {
-        self.link.call(&command(Verb::Refresh, name(clone)), &[]).map(drop)
+    pub fn refresh(&mut self, clone: &str, keep: &str) -> Outcome {
+        self.link.call(&command(Verb::Refresh, name(clone)), &items(&[keep])?).map(drop)
     }
 
     /// Begins a restore of `prod`; a rate of 0 leaves the merge for later.

@@ -14,6 +14,9 @@ use super::Bench;
 /// Bytes of a chunk.
 const CHUNK: u64 = 4096;
 
+/// As few records as there can be with something left to be merged by a restore.
+pub const HARDLY_ANY: u64 = 16;
+
 /// Bytes in a mebibyte.
 const MIB: u64 = 1 << 20;
 
@@ -43,7 +46,7 @@ pub fn pool(
         if pass > 64 {
             return Err(Failure::new(format!("{name}: {now} records and no more")));
         }
-        let bytes = size.min((records - now) * CHUNK).max(MIB);
+        let bytes = size.min((records - now) * CHUNK).max(HARDLY_ANY * CHUNK);
         Load::once(Kind::Write, size, bytes, pass).drive(&pool.whom("prod"))?;
         pool.snapshot(&format!("prod@pass{pass}"))?;
         pool.quiet()?;
