@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use crate::cli::error::{Failure, Outcome};
 
 use super::load::{Kind, Load};
-use super::numbers::{real, Dice};
+use super::numbers::real;
 use super::pool::{Counts, Pool};
 
 /// Bytes of a small request.
 const SMALL: u64 = 4096;
+
+/// Chunks that differ from the first snapshot in every pool whose moments are measured.
+pub const DIFFERENT: u64 = 64;
 
 /// First writes of 4 KiB to `prod`, one after the other, spread evenly, each to a chunk of its own:
 /// the `nth` behind each of the places; right after a snapshot that was taken for this.
@@ -85,12 +88,23 @@ impl Moment {
         }
     }
 
-    /// Does it for the `n`th time; what it took. The pool has the snapshot `prod@first`.
+    /// Does it for the `n`th time; what it took. The pool comes from `records::pool`: it has the
+    /// snapshot `prod@first`, and the chunk that the first write after a restore goes to was
+    /// written since.
     ///
     /// # Errors
     ///
     /// It is refused.
     pub fn measure(self, pool: &mut Pool, n: usize) -> Outcome<(Counts, Duration)> {
+        let at = u64::try_from(n).unwrap_or(0) % DIFFERENT;
+        if self == Self::Restore {
+            // Brings the pages of the map into the cache that the first write asks.
+            for snapshot in ["prod@first", &format!("prod@moment{n}")] {
+                let mut client = pool.client(snapshot)?;
+                let at = at * (client.size() / SMALL / DIFFERENT) * SMALL;
+                client.read(at, &mut [0; 4096]).map_err(|e| Failure::new(e.to_string()))?;
+            }
+        }
         pool.quiet()?;
         let (snapshot, clone) = (format!("prod@moment{n}"), format!("moment{n}"));
         let before = pool.counts()?;
@@ -101,9 +115,8 @@ impl Moment {
             Self::Refresh => pool.refresh(&clone, &format!("kept{n}"))?,
             Self::Restore => {
                 pool.restore("prod@first", 0, true)?;
-                let mut dice = Dice(u64::try_from(n).unwrap_or(0));
                 let mut client = pool.client("prod")?;
-                let at = dice.roll() % (client.size() / SMALL) * SMALL;
+                let at = at * (client.size() / SMALL / DIFFERENT) * SMALL;
                 let done = client.write(at, &[0xA5; 4096], false);
                 done.map_err(|e| Failure::new(format!("the first write: {e}")))?;
             }

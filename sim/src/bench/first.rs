@@ -86,6 +86,7 @@ pub fn measure(bench: &mut Bench) -> Outcome {
     many.snapshot(&mut pool)?;
     // The server has just started: the first of these bring pages of the map into the cache.
     let cold = one_by_one(&mut pool, size, COUNTED, 0)?;
+    one_by_one(&mut pool, size, COUNTED, 2)?;
     let counts = one_by_one(&mut pool, size, COUNTED, 1)?;
     pool.stop()?;
     let report = &mut bench.report;

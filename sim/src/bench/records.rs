@@ -7,15 +7,13 @@ use std::path::Path;
 
 use crate::cli::error::{Failure, Outcome};
 
+use super::counted::{one_by_one, DIFFERENT};
 use super::load::{Kind, Load};
 use super::pool::{Files, USUAL};
 use super::Bench;
 
 /// Bytes of a chunk.
 const CHUNK: u64 = 4096;
-
-/// As few records as there can be with something left to be merged by a restore.
-pub const HARDLY_ANY: u64 = 16;
 
 /// Bytes in a mebibyte.
 const MIB: u64 = 1 << 20;
@@ -36,6 +34,7 @@ pub fn pool(
     let files = Files::create(&bench.options.program, &bench.place, name, production, save)?;
     let mut pool = files.serve(USUAL)?;
     pool.snapshot("prod@first")?;
+    one_by_one(&mut pool, size, DIFFERENT, 0)?;
     for pass in 1.. {
         let row = pool.status()?;
         let now = row.records.get() + row.delta.get();
@@ -46,7 +45,7 @@ pub fn pool(
         if pass > 64 {
             return Err(Failure::new(format!("{name}: {now} records and no more")));
         }
-        let bytes = size.min((records - now) * CHUNK).max(HARDLY_ANY * CHUNK);
+        let bytes = size.min((records - now) * CHUNK).max(DIFFERENT * CHUNK);
         Load::once(Kind::Write, size, bytes, pass).drive(&pool.whom("prod"))?;
         pool.snapshot(&format!("prod@pass{pass}"))?;
         pool.quiet()?;
