@@ -36,7 +36,7 @@ pub enum Mutant {
     StaleSlot,
     /// Rule 11: a checkpoint does not wait until its records are durable.
     CheckpointEarly,
-    /// Rule 12: what a checkpoint frees is reused before its superblock is durable.
+    /// Rule 12: the superblock's older copies are overwritten before the newer two are durable.
     SuperblockEarly,
     /// The gate does not wait for readers in place.
     NoGate,

@@ -31,6 +31,15 @@ struct World {
 const LIMITS: Limits =
     Limits { cache_pages: 16, delta_records: 4096, requests: 64, copy_units: 512 };
 
+fn size(n: impl TryInto<usize>) -> usize {
+    n.try_into().unwrap_or(usize::MAX)
+}
+
+/// The content of a chunk: the last byte of its number.
+fn byte(n: impl TryInto<u64>) -> u8 {
+    n.try_into().unwrap_or(0).to_le_bytes()[0]
+}
+
 fn device(disk: &[u8]) -> Device {
     Device { size: disk.len() as u64, block: 512, volatile: true, fua: false }
 }
@@ -38,7 +47,7 @@ fn device(disk: &[u8]) -> Device {
 impl World {
     fn new() -> Self {
         let mut save = vec![0u8; 8 << 20];
-        let production: Vec<u8> = (0..4 << 20).map(|i| (i / CHUNK) as u8).collect();
+        let production: Vec<u8> = (0..4 << 20).map(|i| byte(i / CHUNK)).collect();
         let pool = NewPool {
             layout: Options { bytes: save.len() as u64, ..Options::default() },
             uuid: *b"0123456789abcdef",
@@ -53,7 +62,7 @@ impl World {
             }],
         };
         create(&Host, &pool, &mut |at, bytes| {
-            save[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+            save[size(at)..size(at) + bytes.len()].copy_from_slice(bytes);
         })
         .unwrap();
         Self::open(vec![save, production])
@@ -62,7 +71,7 @@ impl World {
     fn open(disks: Vec<Vec<u8>>) -> Self {
         let mut finder = Finder::default();
         for at in COPIES {
-            finder.feed(&Host, &disks[0][at as usize..at as usize + 4096]);
+            finder.feed(&Host, &disks[0][size(at)..size(at) + 4096]);
         }
         let core = Core::open(Host, &LIMITS, device(&disks[0]), finder.finish().unwrap()).unwrap();
         let mut world = Self {
@@ -103,72 +112,20 @@ impl World {
             Step::Wake => return,
             _ => {}
         }
-        let mut meta = Vec::new();
-        let mut sums = Vec::new();
-        let (disks, units, clients) = (&mut self.disks, &mut self.units, &mut self.clients);
+        let (mut meta, mut sums) = (Vec::new(), Vec::new());
         match step {
             Step::Read { dev, at, len } => {
-                let disk = &disks[dev.0 as usize];
-                let mut at = at as usize;
-                let end = at + len as usize;
-                self.core.segs(id, &mut |seg| match seg {
-                    Seg::Client { cookie, at: to, len } => {
-                        let to = to as usize;
-                        let len = len as usize;
-                        clients.get_mut(&cookie).unwrap()[to..to + len]
-                            .copy_from_slice(&disk[at..at + len]);
-                        at += len;
-                    }
-                    Seg::Copy { unit, at: to, len } => {
-                        let (unit, to, len) = (unit as usize, to as usize, len as usize);
-                        let whole = &mut units[unit * CHUNK..(unit + 1) * CHUNK];
-                        whole[to..to + len].copy_from_slice(&disk[at..at + len]);
-                        if to == 0 {
-                            whole[len..].fill(0);
-                        }
-                        sums.push(Host.hash(0, whole));
-                        at += len;
-                    }
-                    Seg::Meta { len } => {
-                        meta.extend_from_slice(&disk[at..at + len as usize]);
-                        at += len as usize;
-                    }
-                    _ => panic!("{seg:?} in a read"),
-                });
-                assert_eq!(at, end);
+                (meta, sums) = self.read_step(id, size(dev.0), size(at), size(len));
             }
             Step::Write { dev, at, len, .. } => {
-                let disk = &mut disks[dev.0 as usize];
-                let mut at = at as usize;
-                let end = at + len as usize;
-                self.core.segs(id, &mut |seg| {
-                    let from: &[u8] = match seg {
-                        Seg::Client { cookie, at, len } => {
-                            &clients[&cookie][at as usize..(at + len) as usize]
-                        }
-                        Seg::Copy { unit, at, len } => {
-                            let from = unit as usize * CHUNK + at as usize;
-                            &units[from..from + len as usize]
-                        }
-                        Seg::Bytes(bytes) => bytes,
-                        Seg::Zeros { len } => {
-                            disk[at..at + len as usize].fill(0);
-                            at += len as usize;
-                            return;
-                        }
-                        Seg::Meta { .. } => panic!("meta in a write"),
-                    };
-                    disk[at..at + from.len()].copy_from_slice(from);
-                    at += from.len();
-                });
-                assert_eq!(at, end);
+                self.write_step(id, size(dev.0), size(at), size(len));
             }
             Step::Zero { dev, at, len, .. } | Step::Discard { dev, at, len } => {
-                disks[dev.0 as usize][at as usize..(at + len) as usize].fill(0);
+                self.disks[size(dev.0)][size(at)..size(at + len)].fill(0);
             }
             Step::Clear { .. } => self.core.segs(id, &mut |seg| {
                 if let Seg::Client { cookie, at, len } = seg {
-                    clients.get_mut(&cookie).unwrap()[at as usize..(at + len) as usize].fill(0);
+                    self.clients.get_mut(&cookie).unwrap()[size(at)..size(at + len)].fill(0);
                 }
             }),
             _ => {}
@@ -177,20 +134,83 @@ impl World {
         self.core.complete(id, &done);
     }
 
+    /// Metadata and sums that a read gives.
+    fn read_step(
+        &mut self,
+        id: StepId,
+        dev: usize,
+        mut at: usize,
+        len: usize,
+    ) -> (Vec<u8>, Vec<u64>) {
+        let (disk, units, clients) = (&self.disks[dev], &mut self.units, &mut self.clients);
+        let (mut meta, mut sums) = (Vec::new(), Vec::new());
+        let end = at + len;
+        self.core.segs(id, &mut |seg| match seg {
+            Seg::Client { cookie, at: to, len } => {
+                let to = size(to);
+                let len = size(len);
+                clients.get_mut(&cookie).unwrap()[to..to + len]
+                    .copy_from_slice(&disk[at..at + len]);
+                at += len;
+            }
+            Seg::Copy { unit, at: to, len } => {
+                let (unit, to, len) = (size(unit), size(to), size(len));
+                let whole = &mut units[unit * CHUNK..(unit + 1) * CHUNK];
+                whole[to..to + len].copy_from_slice(&disk[at..at + len]);
+                if to == 0 {
+                    whole[len..].fill(0);
+                }
+                sums.push(Host.hash(0, whole));
+                at += len;
+            }
+            Seg::Meta { len } => {
+                meta.extend_from_slice(&disk[at..at + size(len)]);
+                at += size(len);
+            }
+            _ => panic!("{seg:?} in a read"),
+        });
+        assert_eq!(at, end);
+        (meta, sums)
+    }
+
+    fn write_step(&mut self, id: StepId, dev: usize, mut at: usize, len: usize) {
+        let (disk, units, clients) = (&mut self.disks[dev], &self.units, &self.clients);
+        let end = at + len;
+        self.core.segs(id, &mut |seg| {
+            let from: &[u8] = match seg {
+                Seg::Client { cookie, at, len } => &clients[&cookie][size(at)..size(at + len)],
+                Seg::Copy { unit, at, len } => {
+                    let from = size(unit) * CHUNK + size(at);
+                    &units[from..from + size(len)]
+                }
+                Seg::Bytes(bytes) => bytes,
+                Seg::Zeros { len } => {
+                    disk[at..at + size(len)].fill(0);
+                    at += size(len);
+                    return;
+                }
+                Seg::Meta { .. } => panic!("meta in a write"),
+            };
+            disk[at..at + from.len()].copy_from_slice(from);
+            at += from.len();
+        });
+        assert_eq!(at, end);
+    }
+
     fn request(&mut self, name: &str, op: Op, at: u64, data: Vec<u8>) -> Vec<u8> {
         let write = !matches!(op, Op::Read);
         let opened = self.core.attach(name.as_bytes(), write).unwrap();
         self.cookie += 1;
-        let (cookie, len) = (self.cookie, data.len() as u32);
+        let (cookie, len) = (self.cookie, u32::try_from(data.len()).unwrap());
         self.clients.insert(cookie, data);
         if let Some(fast) = &opened.fast {
             if let Route::Pass(pass) = fast.route(0, op, at, len) {
-                let (dev, from) = (pass.dev.0 as usize, pass.at as usize);
+                let (dev, from) = (size(pass.dev.0), size(pass.at));
                 let data = self.clients.get_mut(&cookie).unwrap();
                 match op {
-                    Op::Read => data.copy_from_slice(&self.disks[dev][from..from + len as usize]),
+                    Op::Read => data.copy_from_slice(&self.disks[dev][from..from + size(len)]),
                     Op::Write { .. } => {
-                        self.disks[dev][from..from + len as usize].copy_from_slice(data);
+                        self.disks[dev][from..from + size(len)].copy_from_slice(data);
                     }
                     _ => {}
                 }
@@ -230,7 +250,7 @@ impl World {
     fn command(&mut self, verb: Verb, name: &str, other: &str, items: &[&str]) -> Vec<u8> {
         let mut command = Command::new(verb, Name::new(name.as_bytes()).unwrap());
         command.other = Name::new(other.as_bytes()).unwrap();
-        command.count = (items.len() as u32).into();
+        command.count = u32::try_from(items.len()).unwrap().into();
         if verb == Verb::Restore {
             command.value = u64::MAX.into();
         }
@@ -312,7 +332,7 @@ fn a_reopened_pool_is_what_it_was() {
     for n in 0..200u64 {
         assert_eq!(w.first("prod", n * 4096), 50);
         assert_eq!(w.first("dev1", n * 8192), 60);
-        assert_eq!(w.first("prod@one", n * 4096), n as u8);
+        assert_eq!(w.first("prod@one", n * 4096), byte(n));
     }
     w.core.close();
     w.drain();
@@ -320,7 +340,7 @@ fn a_reopened_pool_is_what_it_was() {
     let mut w = World::open(w.disks);
     for n in 0..200u64 {
         assert_eq!(w.first("dev1", n * 8192), 60);
-        assert_eq!(w.first("prod@one", n * 4096), n as u8);
+        assert_eq!(w.first("prod@one", n * 4096), byte(n));
     }
 }
 
@@ -336,7 +356,7 @@ fn production_is_restored_from_a_clone_and_back() {
     w.done(Verb::Restore, "prod", "dev1", &[]);
     for n in 0..100u64 {
         assert_eq!(w.first("prod", n * 8192), 160, "{n}");
-        assert_eq!(w.first("prod", n * 8192 + 4096), (n * 2 + 1) as u8, "{n}");
+        assert_eq!(w.first("prod", n * 8192 + 4096), byte(n * 2 + 1), "{n}");
     }
     assert_eq!(w.first("prod@one", 0), 0);
     let list = w.command(Verb::RestoreStatus, "prod", "", &[]);

@@ -7,32 +7,40 @@ use core::fmt;
 use crate::engine::{Core, Job};
 use crate::platform::Platform;
 
-impl<P: Platform> fmt::Debug for Core<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<P: Platform> Core<P> {
+    fn fmt_tasks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for t in 0..self.tasks.len() {
             let task = self.tasks.at(t);
-            if task.job != Job::Free {
-                writeln!(
-                    f,
-                    "task {t}: {:?} {:?} queued {} io {} word {} mask {:x} need {:x} fault {:?} \
-                     pos {} locks {} {} share {} view {} walker {}",
-                    task.job,
-                    task.stage,
-                    task.queued,
-                    task.io,
-                    task.word.0,
-                    task.mask,
-                    task.need,
-                    task.fault,
-                    task.pos.0,
-                    task.lock,
-                    task.lock_new,
-                    task.share,
-                    task.view,
-                    task.walker,
-                )?;
+            if task.job == Job::Free {
+                continue;
             }
+            writeln!(
+                f,
+                "task {t}: {:?} {:?} queued {} io {} word {} mask {:x} need {:x} fault {:?} \
+                 pos {} locks {} {} share {} view {} walker {}",
+                task.job,
+                task.stage,
+                task.queued,
+                task.io,
+                task.word.0,
+                task.mask,
+                task.need,
+                task.fault,
+                task.pos.0,
+                task.lock,
+                task.lock_new,
+                task.share,
+                task.view,
+                task.walker,
+            )?;
         }
+        Ok(())
+    }
+}
+
+impl<P: Platform> fmt::Debug for Core<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_tasks(f)?;
         writeln!(
             f,
             "commit {:?} wanted {} io {} upto {} durable {}  \

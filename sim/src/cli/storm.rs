@@ -2,6 +2,10 @@
 
 //! `rwsnap storm`: the deterministic simulation, for those who work on rwsnap.
 
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 use super::error::Outcome;
 use crate::storm::{main, Options};
 
@@ -9,6 +13,7 @@ use crate::storm::{main, Options};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:
   rwsnap storm --seeds 100
+  rwsnap storm --seeds 1000 -v             # counts what happened
   rwsnap storm --seeds 1 --seed 4711 -v    # tells all that happens in one seed")]
 pub(super) struct Storm {
     /// How many seeds
@@ -28,15 +33,32 @@ pub(super) struct Storm {
 impl Storm {
     /// Exit code 1 on any violation.
     pub(super) fn run(self, verbose: bool) -> Outcome<u8> {
-        let summary = main(&Options {
+        let bar = self.bar(verbose);
+        let options = Options {
             first: self.seed,
             seeds: self.seeds,
-            verbose,
+            verbose: verbose && self.seeds == 1,
             stop: self.stop,
             mutant: self.mutant,
             ..Options::default()
-        });
+        };
+        let summary = main(&options, &|done| bar.set_position(done));
+        bar.finish_and_clear();
         print!("{summary}");
+        if verbose {
+            print!("{}", summary.tally.kinds);
+        }
         Ok(u8::from(!summary.violations.is_empty()))
+    }
+
+    /// How far it is, on a terminal.
+    fn bar(&self, verbose: bool) -> ProgressBar {
+        let seen = std::io::stderr().is_terminal() && !verbose;
+        let target = if seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(self.seeds), target);
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar}  {pos}/{len} seeds  {eta}") {
+            bar.set_style(style);
+        }
+        bar
     }
 }

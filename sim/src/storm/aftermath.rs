@@ -8,15 +8,19 @@ use super::client::Asked;
 use super::commands::Given;
 use super::crash;
 use super::disk::Disk;
-use super::engine::Engine;
+use super::engine::{Engine, Rot};
 use super::fault::Faults;
 use super::machine::{Machine, Wrong};
 use super::model::{Model, Sort};
 use super::oracle::{Leave, Matching, Sweep};
 use super::rng::Rng;
-use super::schedule::{Tally, World};
+use super::schedule::World;
 use super::slots;
+use super::tally::Tally;
 use super::trace::Trace;
+
+/// Steps of one recovery that are tried.
+const EACH_STEP: u64 = 300;
 
 impl<E: Engine> World<E> {
     /// What the pool may be after a crash now: the model, or with what is under way done.
@@ -52,13 +56,35 @@ impl<E: Engine> World<E> {
         Err(format!("after a crash: {}", wrong.unwrap_or_default()))
     }
 
-    /// A crash that did not happen: looks at what it would have left.
+    /// Once in a while, as the plan says, looks at what a crash would leave.
+    pub(super) fn glance(&mut self) -> Result<(), Wrong> {
+        if self.rng.below(1000) < self.plan.images {
+            self.image()?;
+        }
+        Ok(())
+    }
+
+    /// A crash that did not happen: looks at what it would have left; if that is wrong, a second
+    /// time, aloud.
     pub(super) fn image(&mut self) -> Result<(), Wrong> {
-        let mut rng = self.rng.fork();
+        let rng = self.rng.fork();
+        let looked = self.look(rng.clone());
+        if looked.is_err() && self.trace.is_verbose() {
+            println!("-- what a crash leaves");
+            self.plan.loud = true;
+            let _ = self.look(rng);
+        }
+        looked
+    }
+
+    fn look(&mut self, mut rng: Rng) -> Result<(), Wrong> {
         for _ in 0..rng.range(1, 3) {
             let disks = crash::crashed(&self.machine.disks, &mut rng);
             if rng.chance(5) {
                 self.rotten(&disks, &mut rng)?;
+            }
+            if rng.chance(1) {
+                self.each_step(&disks, &mut rng)?;
             }
             self.tally.crashes += 1;
             let again = rng.pick(&[0, 20, 200]);
@@ -66,7 +92,7 @@ impl<E: Engine> World<E> {
                 crash::reopen(&self.plan, disks, &mut rng, again, &mut self.tally.crashes)?;
             let sweep = crash::sweep(&mut machine, &mut rng)?;
             let judged = self.judged(&sweep, self.leave());
-            if judged.is_err() && self.trace.is_verbose() {
+            if judged.is_err() && self.plan.loud {
                 println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
             }
             let (mut model, pairs) = judged?;
@@ -79,11 +105,27 @@ impl<E: Engine> World<E> {
                 let disks = crash::close(machine, &mut rng)?;
                 machine = crash::reopen(&self.plan, disks, &mut rng, 0, &mut 0)?;
                 let checked = slots::check(&mut machine, &mut rng, true);
-                if checked.is_err() && self.trace.is_verbose() {
+                if checked.is_err() && self.plan.loud {
                     println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
                 }
                 checked.map_err(|wrong| format!("after a crash: {wrong}"))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Crashes again at each step of the recovery, and looks at what that leaves.
+    fn each_step(&mut self, disks: &[Disk], rng: &mut Rng) -> Result<(), Wrong> {
+        for steps in 0..EACH_STEP {
+            let left = crash::cut_off::<E>(&self.plan, disks.to_vec(), rng, steps)?;
+            let Some(left) = left else { return Ok(()) };
+            self.tally.crashes += 1;
+            self.tally.kinds.saw("crash at a step of the recovery");
+            let left = crash::crashed(&left, rng);
+            let mut machine: Machine<E> = crash::reopen(&self.plan, left, rng, 0, &mut 0)?;
+            let sweep = crash::sweep(&mut machine, rng)?;
+            let judged = self.judged(&sweep, self.leave());
+            judged.map_err(|w| format!("cut off after {steps} steps of the recovery, {w}"))?;
         }
         Ok(())
     }
@@ -99,7 +141,7 @@ impl<E: Engine> World<E> {
             machine,
             now: self.now + 1,
             wall_ns: self.wall_ns,
-            trace: Trace::new(self.trace.is_verbose()),
+            trace: Trace::new(self.plan.loud),
             tally: Tally::default(),
             faults: Faults::default(),
             sessions: Vec::new(),
@@ -109,10 +151,13 @@ impl<E: Engine> World<E> {
             versions: self.versions,
             names: self.names,
             fenced: false,
+            restoring: self.restoring,
+            policies: self.policies,
         };
-        world.machine.verbose = self.trace.is_verbose();
         world.trace.say(|| "-- another story".into());
         let lived = world.live();
+        world.tally.kinds.absorb(&mut world.machine.kinds);
+        world.tally.kinds.saw("story after a crash");
         self.tally.add(&world.tally);
         self.trace.note(&[world.trace.hash()]);
         world.trace.say(|| "-- ends".into());
@@ -120,26 +165,46 @@ impl<E: Engine> World<E> {
     }
 
     fn live(&mut self) -> Result<(), Wrong> {
-        for _ in 0..self.rng.below(120) {
+        let turns = self.rng.pick(&[8, 30, 120]);
+        for _ in 0..self.rng.below(turns) {
             self.turn()?;
         }
         self.crash()
     }
 
-    /// A block of metadata has rotted that must be missed: the pool does not open, or says which
-    /// reads fail; what it shows is right.
+    /// A block of metadata has rotted: the pool does not open, or says which reads fail; what it
+    /// shows is right.
     fn rotten(&mut self, disks: &[Disk], rng: &mut Rng) -> Result<(), Wrong> {
         let mut disks = disks.to_vec();
-        if !E::rot(&mut disks[0], rng) {
-            return Ok(());
+        let Some(rot) = E::rot(&mut disks[0], rng) else { return Ok(()) };
+        let kinds = &mut self.tally.kinds;
+        let mut machine = match crash::open::<E>(&self.plan, disks, rng)? {
+            Ok(machine) => machine,
+            Err(why) if rot == Rot::Superblock => {
+                return Err(format!("one copy of the superblock has rotted: {why}"));
+            }
+            Err(_) => {
+                kinds.saw("rot is refused at opening");
+                return Ok(());
+            }
+        };
+        if rot == Rot::Log {
+            return Err("the pool opens with a rotten log".into());
         }
-        self.tally.rots += 1;
-        let Ok(mut machine) = crash::open::<E>(&self.plan, disks, rng)? else { return Ok(()) };
         if crash::start(&mut machine).is_err() {
             return Ok(());
         }
-        let Ok(sweep) = crash::sweep(&mut machine, rng) else { return Ok(()) };
-        let judged = self.judged(&sweep, Leave { rotten: true, faults: true, ..self.leave() });
+        let Ok(sweep) = crash::sweep(&mut machine, rng) else {
+            kinds.saw("rot ends all");
+            return Ok(());
+        };
+        let reported = sweep.content.values().flatten().any(Result::is_err);
+        kinds.saw(if reported { "rot is reported in place" } else { "rot does no harm" });
+        let leave = match rot {
+            Rot::Superblock => self.leave(),
+            _ => Leave { rotten: true, faults: true, ..self.leave() },
+        };
+        let judged = self.judged(&sweep, leave);
         judged.map(|_| ()).map_err(|wrong| format!("rot goes unnoticed: {wrong}"))
     }
 
@@ -158,6 +223,8 @@ impl<E: Engine> World<E> {
         self.model = model;
         self.model.adopt(&sweep.rows, &pairs);
         self.model.settle(&sweep, &pairs);
+        self.notice(&sweep.rows);
+        self.tally.kinds.saw_if(self.restoring, "crash during a restore");
         self.forget();
         Ok(())
     }
@@ -165,6 +232,7 @@ impl<E: Engine> World<E> {
     /// A fresh core on these disks; gives what clients find in it.
     fn renew(&mut self, disks: Vec<Disk>, again: u64) -> Result<Sweep, Wrong> {
         let crashes = &mut self.tally.crashes;
+        self.tally.kinds.absorb(&mut self.machine.kinds);
         self.machine = crash::reopen(&self.plan, disks, &mut self.rng, again, crashes)?;
         self.machine.verbose = self.trace.is_verbose();
         let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
@@ -197,6 +265,7 @@ impl<E: Engine> World<E> {
                 self.tick()?;
             }
             self.events()?;
+            self.glance()?;
         }
         // A merge goes on trying as long as production cannot be written.
         if self.leave().faults {
@@ -211,7 +280,7 @@ impl<E: Engine> World<E> {
         if self.machine.pending() == 0 {
             return Ok(true);
         }
-        if self.plan.faults.any() || self.plan.when_full != 3 {
+        if self.plan.faults.any() || self.policies != 1 << 3 {
             return Ok(false);
         }
         Err(format!("a request or command hangs\n{}", self.machine.core.dump()))
@@ -223,6 +292,7 @@ impl<E: Engine> World<E> {
             return self.crash();
         }
         self.trace.say(|| format!("{:6} close", self.now));
+        self.tally.kinds.saw("close");
         for session in std::mem::take(&mut self.sessions) {
             self.machine.core.detach(session.opened.handle);
         }
@@ -234,6 +304,7 @@ impl<E: Engine> World<E> {
                 return Err(format!("the close hangs\n{}", self.machine.core.dump()));
             }
             self.end_step()?;
+            self.glance()?;
         }
         if let Some(Err(fault)) = self.machine.core.closed() {
             if !self.plan.faults.any() {
@@ -256,6 +327,7 @@ impl<E: Engine> World<E> {
         if self.settle_all()? && !self.fenced {
             let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
             self.check_live(&sweep)?;
+            slots::check(&mut self.machine, &mut self.rng, false)?;
         }
         self.crash()?;
         if !self.settle_all()? {

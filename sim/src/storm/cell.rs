@@ -52,6 +52,7 @@ impl Version {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cell {
     base: u64,
+    #[expect(clippy::box_collection, reason = "there are many cells, and few have more")]
     more: Option<Box<Vec<Version>>>,
 }
 

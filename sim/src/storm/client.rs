@@ -75,20 +75,23 @@ impl<E: Engine> World<E> {
     /// Opens a volume.
     fn open_some(&mut self) -> Result<(), Wrong> {
         let keys: Vec<Key> = self.model.keys(|_| true);
-        let key = if self.rng.chance(40) {
-            self.rng.pick(&self.model.keys(|e| matches!(e.sort, Sort::Production(_))))
-        } else {
-            self.rng.pick(&keys)
+        let productions = self.model.keys(|e| matches!(e.sort, Sort::Production(_)));
+        let clones = self.model.keys(|e| matches!(e.sort, Sort::Clone(_)));
+        let key = match self.rng.below(100) {
+            0..35 => self.rng.pick(&productions),
+            35..70 if !clones.is_empty() => self.rng.pick(&clones),
+            _ => self.rng.pick(&keys),
         };
         let snapshot = matches!(self.model.entities[&key].sort, Sort::Snapshot(_));
         let Some(name) = self.model.name(key) else { return Ok(()) };
         let write = !snapshot && self.rng.chance(85);
         match self.machine.core.attach(&name, write) {
             Ok(opened) => {
-                let bytes =
-                    self.model.entities[&key].cells.len() as u64 * u64::from(self.plan.block);
-                if opened.size != bytes {
-                    return Err(format!("{name} has {} bytes, not {bytes}", opened.size));
+                if !self.sizes(key).contains(&opened.size) {
+                    return Err(format!("{name} has {} bytes, which it never had", opened.size));
+                }
+                if self.model.entities[&key].id.is_some_and(|id| id != opened.id.0) {
+                    return Err(format!("{name} is number {}, another than it was", opened.id.0));
                 }
                 self.trace.say(|| format!("{:6} open {name}, write {write}", self.now));
                 self.sessions.push(Session { key, opened, flying: 0, leaving: false });
@@ -96,6 +99,18 @@ impl<E: Engine> World<E> {
             Err(refusal) => self.may_refuse_open(&name, key, refusal)?,
         }
         self.machine.drain()
+    }
+
+    /// The sizes that a volume may have now: that of its content, and of the content that a
+    /// command gives it.
+    fn sizes(&self, key: Key) -> Vec<u64> {
+        let size = |key: &Key| {
+            let blocks = self.model.entities.get(key).map_or(0, |e| e.cells.len());
+            blocks as u64 * u64::from(self.plan.block)
+        };
+        let given = self.given.as_ref().and_then(|g| g.replaces(&self.model));
+        let replaced = given.filter(|(to, ..)| *to == key).map(|(_, from, _)| size(&from));
+        std::iter::once(size(&key)).chain(replaced).collect()
     }
 
     fn may_refuse_open(&self, name: &str, key: Key, refusal: Refusal) -> Result<(), Wrong> {

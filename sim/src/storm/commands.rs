@@ -6,6 +6,7 @@ use rwsnap_core::control::{rows, Refusal};
 
 use super::command::{self, Change};
 use super::engine::Engine;
+use super::kinds;
 use super::machine::Wrong;
 use super::model::{Key, Model, Sort};
 use super::oracle::Row;
@@ -68,6 +69,19 @@ impl Change {
     }
 }
 
+/// What a command is called that is given during a restore.
+fn during_restore(verb: &str) -> &'static str {
+    match verb {
+        "snapshot" => "during a restore: snapshot",
+        "clone" => "during a restore: clone",
+        "refresh" => "during a restore: refresh",
+        "destroy" => "during a restore: destroy",
+        "rate" => "during a restore: rate",
+        "restore" => "during a restore: restore",
+        _ => "during a restore: another command",
+    }
+}
+
 impl<E: Engine> World<E> {
     /// Gives a command, if none is under way.
     pub(super) fn give(&mut self) -> Result<(), Wrong> {
@@ -120,8 +134,8 @@ impl<E: Engine> World<E> {
                 force: self.rng.chance(50),
             },
             3 => self.choose_restore(&snapshots, &clones)?,
-            4 => Change::Rate(self.choose_production()?, self.choose_rate()),
-            5 => Change::Cancel(self.choose_production()?, self.rng.chance(50)),
+            4 => Change::Rate(self.choose_restored()?, self.choose_rate()),
+            5 => Change::Cancel(self.choose_restored()?, self.rng.chance(50)),
             6 => {
                 let mut keys = vec![self.one(&[snapshots, clones].concat())?];
                 if self.rng.chance(20) {
@@ -171,6 +185,15 @@ impl<E: Engine> World<E> {
         self.one(&productions)
     }
 
+    /// A production volume, mostly one that was restored.
+    fn choose_restored(&mut self) -> Option<Key> {
+        let restored: Vec<Key> = self.model.undo.keys().copied().collect();
+        if restored.is_empty() || self.rng.chance(10) {
+            return self.choose_production();
+        }
+        self.one(&restored)
+    }
+
     fn choose_rename(&mut self, snapshots: &[Key], clones: &[Key]) -> Option<Change> {
         let key = self.one(&[snapshots, clones].concat())?;
         Some(Change::Rename(key, self.fresh("r")))
@@ -178,7 +201,7 @@ impl<E: Engine> World<E> {
 
     fn choose_property(&mut self, clones: &[Key]) -> Change {
         let chunk = u64::from(self.plan.chunk);
-        match (self.rng.below(4), self.one(clones)) {
+        match (self.rng.below(5), self.one(clones)) {
             (0, Some(clone)) => {
                 let quota = self.rng.pick(&[0, chunk, chunk * 8, chunk * 1000]);
                 Change::Set(Some(clone), "quota", quota.to_string())
@@ -191,7 +214,16 @@ impl<E: Engine> World<E> {
                 let span = chunk << self.rng.below(4);
                 Change::Set(None, "copy-span", span.to_string())
             }
-            _ => Change::Set(None, "when-full", WHEN_FULL[self.plan.when_full].into()),
+            (3, _) => {
+                let discard = self.rng.pick(&["ignore", "copy"]);
+                Change::Set(None, "discard", discard.into())
+            }
+            _ => {
+                // What may happen from now on may also happen for the old policy's sake.
+                let when_full = self.rng.index(WHEN_FULL.len());
+                self.policies |= 1 << when_full;
+                Change::Set(None, "when-full", WHEN_FULL[when_full].into())
+            }
         }
     }
 
@@ -213,6 +245,8 @@ impl<E: Engine> World<E> {
                     return self.ask_list(given.change, given.begin, listed, from);
                 }
                 listed.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
+                self.notice(&listed);
+                self.tally.kinds.saw_if(self.restoring, during_restore(given.change.verb()));
                 let pairs = self.model.matching(&listed, self.leave());
                 let pairs = pairs.map_err(|w| format!("after {:?}: {w}", given.change))?;
                 self.model.adopt(&listed, &pairs);
@@ -230,6 +264,9 @@ impl<E: Engine> World<E> {
         match refusal {
             Refusal::None => {
                 counts.0 += 1;
+                for kind in kinds::of_change(&change, &self.model) {
+                    self.tally.kinds.saw(kind);
+                }
                 let change_now = &change;
                 self.model = change_now.apply(&self.model, begin, self.now);
             }
@@ -249,6 +286,17 @@ impl<E: Engine> World<E> {
             _ => counts.1 += 1,
         }
         self.ask_list(change, begin, Vec::new(), 0)
+    }
+
+    /// Counts what a list shows.
+    pub(super) fn notice(&mut self, rows: &[Row]) {
+        self.restoring = rows.iter().any(|row| row.flags & rows::FLAG_RESTORING != 0);
+        let kinds = &mut self.tally.kinds;
+        for row in rows {
+            kinds.saw_if(row.flags & rows::FLAG_GIVEN_UP != 0, "listed: given up");
+            kinds.saw_if(row.flags & rows::FLAG_DAMAGED != 0, "listed: damaged");
+            kinds.saw_if(row.flags & rows::FLAG_DEFERRED != 0, "listed: deferred");
+        }
     }
 
     fn ask_list(

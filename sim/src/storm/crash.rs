@@ -67,7 +67,6 @@ pub(super) fn reopen<E: Engine>(
 }
 
 /// As [`reopen`], or the disks as the crash or failure finds them.
-#[expect(clippy::type_complexity, reason = "an outcome within an outcome")]
 fn reopen_once<E: Engine>(
     plan: &Plan,
     disks: Vec<Disk>,
@@ -75,7 +74,7 @@ fn reopen_once<E: Engine>(
     again: u64,
 ) -> Result<Result<Machine<E>, Vec<Disk>>, Wrong> {
     let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
-    let mut machine = Machine::new(core, disks, plan.save_limit);
+    let mut machine = Machine::new(core, disks, plan);
     machine.drain()?;
     let mut failed = false;
     for _ in 0..PATIENCE {
@@ -101,6 +100,30 @@ fn reopen_once<E: Engine>(
     Err("the opening never ends".into())
 }
 
+/// The disks as they are after so many steps of the opening, if it takes that many.
+///
+/// # Errors
+///
+/// What went wrong.
+pub(super) fn cut_off<E: Engine>(
+    plan: &Plan,
+    disks: Vec<Disk>,
+    rng: &mut Rng,
+    steps: u64,
+) -> Result<Option<Vec<Disk>>, Wrong> {
+    let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
+    let mut machine = Machine::new(core, disks, plan);
+    machine.drain()?;
+    for _ in 0..steps {
+        if machine.core.opened().is_some() || machine.open() == 0 {
+            return Ok(None);
+        }
+        let index = rng.index(machine.open());
+        machine.end(index, true, rng)?;
+    }
+    Ok(Some(machine.disks))
+}
+
 /// A core on these disks, opened, or why it does not open.
 ///
 /// # Errors
@@ -115,7 +138,7 @@ pub(super) fn open<E: Engine>(
         Ok(core) => core,
         Err(why) => return Ok(Err(why)),
     };
-    let mut machine = Machine::new(core, disks, plan.save_limit);
+    let mut machine = Machine::new(core, disks, plan);
     machine.drain()?;
     for _ in 0..PATIENCE {
         match machine.core.opened() {
@@ -139,6 +162,9 @@ pub(super) fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
     for found in machine.core.productions() {
         let disk = machine.disks.get(usize::from(found.dev.0)).ok_or("a volume on no device")?;
         let device = disk.device;
+        if found.size != device.size {
+            return Err(format!("device {:?} is said to have {} bytes", found.dev, found.size));
+        }
         let fingerprint = found.fingerprint.map_or(0, |_| disk.fingerprint());
         if found.fingerprint.is_some() {
             let other = machine.core.online(found.dev, device, fingerprint ^ 1, false);
@@ -237,6 +263,7 @@ pub(super) fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result
     }
     match machine.core.closed() {
         Some(Err(fault)) => Err(format!("the close fails with {fault:?}")),
+        Some(Ok(())) if machine.open() > 0 => Err("it is closed amid its steps".into()),
         _ => Ok(machine.disks),
     }
 }

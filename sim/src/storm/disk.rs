@@ -23,6 +23,8 @@ const PAGE: usize = 64;
 struct Version {
     data: Block,
     write: u64,
+    /// The write's first block, and how many it has.
+    extent: (u64, u64),
     begun: u64,
     done: u64,
     /// A flush failed over it: no later flush can be believed to cover it.
@@ -69,15 +71,23 @@ pub(super) struct Survive {
     pub seed: u64,
     /// Percent of the writes that are kept.
     pub keep: u64,
-    /// Percent of the writes that are torn: each block decides for itself.
+    /// Percent of the writes that are torn: cut in two, of which one part is kept, or each block
+    /// decides for itself.
     pub torn: u64,
 }
 
 impl Survive {
-    fn keeps(&self, write: u64, block: u64) -> bool {
+    fn keeps(&self, write: u64, (first, blocks): (u64, u64), block: u64) -> bool {
         let own = mix(self.seed ^ mix(write));
-        let coin = if own % 100 < self.torn { mix(own ^ block) } else { mix(own) };
-        coin % 100 < self.keep
+        if own % 100 >= self.torn {
+            return mix(own) % 100 < self.keep;
+        }
+        let cut = mix(own ^ u64::MAX) % (blocks + 1);
+        match (own >> 8) % 4 {
+            0 => block - first < cut,
+            1 => block - first >= cut,
+            _ => mix(own ^ block) % 100 < self.keep,
+        }
     }
 }
 
@@ -185,7 +195,8 @@ impl Disk {
             }
             let (write, begun) = (flight.write, flight.begun);
             let poisoned = !ok && self.treacherous;
-            let version = Version { data: data.clone(), write, begun, done, poisoned };
+            let extent = (flight.at, flight.data.len() as u64);
+            let version = Version { data: data.clone(), write, extent, begun, done, poisoned };
             let versions = self.pending.entry(block).or_default();
             // Of two writes at the same time either may have come last.
             let swap = versions.last().is_some_and(|last| last.done > version.begun);
@@ -258,14 +269,15 @@ impl Disk {
             clock: self.clock,
         };
         for (&block, versions) in &self.pending {
-            let kept = versions.iter().rev().find(|v| survive.keeps(v.write, block));
+            let kept = versions.iter().rev().find(|v| survive.keeps(v.write, v.extent, block));
             if let Some(version) = kept {
                 after.put(block, version.data.clone());
             }
         }
         for flight in &self.flying {
+            let extent = (flight.at, flight.data.len() as u64);
             for (block, data) in (flight.at..).zip(&flight.data) {
-                if survive.keeps(flight.write, block) {
+                if survive.keeps(flight.write, extent, block) {
                     after.put(block, data.clone());
                 }
             }
@@ -327,8 +339,10 @@ mod tests {
     fn torn_writes_leave_some_blocks() {
         let mut disk = Disk::new(DEVICE, false);
         write(&mut disk, 0, &[1; 64], false);
-        let torn = disk.crashed(Survive { seed: 5, keep: 50, torn: 100 });
-        let kept = (0..64).filter(|&b| torn.get(b) == &Block::Word(1)).count();
-        assert!((10..54).contains(&kept), "{kept}");
+        for seed in 0..20 {
+            let torn = disk.crashed(Survive { seed, keep: 50, torn: 100 });
+            let kept = (0..64).filter(|&b| torn.get(b) == &Block::Word(1)).count();
+            assert!((1..64).contains(&kept), "{kept}");
+        }
     }
 }

@@ -47,6 +47,17 @@ pub(super) enum Routed<T> {
     Slow,
 }
 
+/// What has rotted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rot {
+    /// A block of the log that was known to be durable: the pool must not open.
+    Log,
+    /// A metadata page, maybe one in use: it is reported when it is read.
+    Page,
+    /// One copy of the superblock: there are others.
+    Superblock,
+}
+
 /// `rwsnap_core`'s `Core` and `Fast`; see there.
 pub(super) trait Engine: Sized {
     /// What is under way, for a person.
@@ -72,9 +83,9 @@ pub(super) trait Engine: Sized {
     }
     /// Whether it is open.
     fn opened(&self) -> Option<Result<(), String>>;
-    /// Spoils a block of metadata that the core cannot do without, if there is one.
-    fn rot(_: &mut Disk, _: &mut Rng) -> bool {
-        false
+    /// Spoils a block of metadata, if there is one.
+    fn rot(_: &mut Disk, _: &mut Rng) -> Option<Rot> {
+        None
     }
     /// The pool's geometry.
     fn geometry(&self) -> Geometry;

@@ -95,7 +95,7 @@ impl Faults {
 
 impl Rule {
     fn draw(rng: &mut Rng, sizes: &[u64], steps: u64) -> Self {
-        let dev = rng.index(sizes.len());
+        let dev = if rng.chance(40) { 0 } else { rng.index(sizes.len()) };
         let first = rng.below(sizes[dev]);
         let whole = rng.chance(60);
         Self {
@@ -103,12 +103,13 @@ impl Rule {
             touch: rng.pick(&[
                 None,
                 Some(Touch::Read),
+                Some(Touch::Read),
                 Some(Touch::Write),
                 Some(Touch::Write),
                 Some(Touch::Flush),
             ]),
             blocks: if whole { (0, u64::MAX) } else { (first, first + rng.range(1, 64)) },
-            from_step: rng.below(steps),
+            from_step: rng.below(steps / 2),
             mode: match rng.below(4) {
                 0 | 1 => Mode::Once,
                 2 => Mode::Percent(rng.range(1, 20)),

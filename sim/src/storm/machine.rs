@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rwsnap_core::api::{Device, Done, Handle, Op, Request, Step, StepId, Submit};
+use rwsnap_core::api::{Done, Handle, Op, Request, Step, StepId, Submit};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 
@@ -18,6 +18,7 @@ use super::fault::Touch;
 use super::memory::{Memory, Piece};
 use super::plan::Plan;
 use super::rng::{mix, Rng};
+use super::tally::Kinds;
 
 /// What the storm found wrong, in words.
 pub(super) type Wrong = String;
@@ -93,6 +94,8 @@ pub(super) struct Machine<E: Engine> {
     pub events: VecDeque<Event>,
     /// Print what begins.
     pub verbose: bool,
+    /// What was counted.
+    pub kinds: Kinds,
     /// The scheduler's clock.
     pub now: u64,
     serial: u64,
@@ -114,19 +117,40 @@ fn dev_index(dev: Dev) -> usize {
     usize::from(dev.0)
 }
 
+/// What a step is called.
+const fn step_kind(step: &Step) -> &'static str {
+    match step {
+        Step::Read { dev: Dev::SAVE, .. } => "step: read of the save volume",
+        Step::Read { .. } => "step: read of production",
+        Step::Write { fua: true, .. } => "step: write, FUA",
+        Step::Write { dev: Dev::SAVE, .. } => "step: write to the save volume",
+        Step::Write { .. } => "step: write to production",
+        Step::Discard { .. } => "step: discard",
+        Step::Zero { .. } => "step: zero",
+        Step::Flush { dev: Dev::SAVE } => "step: flush of the save volume",
+        Step::Flush { .. } => "step: flush of production",
+        Step::Clear { .. } => "step: clear",
+        Step::Grow { .. } => "step: grow",
+        Step::Finish { .. } => "step: finish",
+        Step::Reply { .. } => "step: reply",
+        Step::Wake => "step: wake",
+    }
+}
+
 impl<E: Engine> Machine<E> {
     /// A core that begins to open the pool on these disks.
-    pub(super) fn new(core: E, disks: Vec<Disk>, save_limit: u64) -> Self {
+    pub(super) fn new(core: E, disks: Vec<Disk>, plan: &Plan) -> Self {
         let block = disks.first().map_or(512, |d| d.device.block);
         Self {
             core,
             disks,
             events: VecDeque::new(),
-            verbose: false,
+            verbose: plan.loud,
+            kinds: Kinds::default(),
             now: 0,
             serial: 0,
             block: u64::from(block),
-            save_limit,
+            save_limit: plan.save_limit,
             memory: Memory::new(block),
             open: Vec::new(),
             ios: BTreeMap::new(),
@@ -159,11 +183,6 @@ impl<E: Engine> Machine<E> {
         self.ios.len() + self.commands.len()
     }
 
-    /// The device as the core is told of it.
-    pub(super) fn device(&self, dev: Dev) -> Option<Device> {
-        self.disks.get(dev_index(dev)).map(|d| d.device)
-    }
-
     /// Hands in a request; gives its number.
     ///
     /// # Errors
@@ -182,6 +201,7 @@ impl<E: Engine> Machine<E> {
         let len = u32::try_from(len).map_err(|_| "a request is too long".to_string())?;
         if let Some(fast) = fast {
             if let Routed::Pass(dev, at, token) = E::route(fast, cpu, op, at, len) {
+                self.kinds.saw("passed straight through");
                 self.ios.insert(number, Io { left: 1, ..io });
                 let owner = Owner::Passed { io: number, cpu, token, fast: fast.clone() };
                 self.pass(owner, number, dev, at)?;
@@ -282,6 +302,7 @@ impl<E: Engine> Machine<E> {
     }
 
     fn begin(&mut self, id: StepId, step: Step) -> Result<(), Wrong> {
+        self.kinds.saw(step_kind(&step));
         let (dev, at, blocks, work) = match step {
             Step::Finish { cookie, outcome } => return self.finish(cookie, outcome),
             Step::Reply { cookie } => return self.replied(cookie),
@@ -421,8 +442,11 @@ impl<E: Engine> Machine<E> {
             Work::Zero(write) => self.disks[dev].end_write(write, ok, rng),
             Work::Flush(flush) => self.disks[dev].end_flush(flush, ok),
             Work::Clear(pieces) => self.memory.clear(&pieces, &mut self.ios),
-            Work::Grow(to) if to > self.save_limit => result = Err(Fault::NoSpace),
-            Work::Grow(to) => self.disks[0].grow(to),
+            Work::Grow(to) if to > self.save_limit || !ok => result = Err(Fault::NoSpace),
+            Work::Grow(to) => {
+                self.kinds.saw("the save volume has grown");
+                self.disks[0].grow(to);
+            }
         }
         match owner {
             Owner::Core(id) => {

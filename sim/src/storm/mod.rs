@@ -23,6 +23,7 @@ mod engine;
 #[cfg(test)]
 mod fake;
 mod fault;
+mod kinds;
 mod machine;
 mod memory;
 mod model;
@@ -33,9 +34,11 @@ mod rng;
 mod run;
 mod schedule;
 mod slots;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod trace;
 mod watch;
 
 pub use run::{main, Options, Summary, Violation};
+pub use tally::{Kinds, Tally};

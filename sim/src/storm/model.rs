@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::cell::{Cell, Version};
+use super::cell::{Cell, Version, NEVER};
 
 /// Names a volume or snapshot for as long as the model lives.
 pub(super) type Key = u32;
@@ -230,8 +230,10 @@ impl Model {
         for block in 0..blocks {
             let kept = before.seen(volume, block, begin, end);
             let Some(cell) = self.cells(volume).get_mut(block) else { return };
-            let now: Vec<_> = cell.versions().collect();
-            let all = now.into_iter().chain(kept).map(|v| Version {
+            // Writes in flight go on as they are: they may come last.
+            let (flying, now): (Vec<_>, Vec<_>) = cell.versions().partition(|v| v.end == NEVER);
+            let kept = kept.into_iter().filter(|v| v.end != NEVER);
+            let may = now.into_iter().chain(kept).map(|v| Version {
                 write: begin,
                 after: begin,
                 end,
@@ -239,7 +241,7 @@ impl Model {
                 durable: false,
                 ..v
             });
-            *cell = Cell::among(all.collect());
+            *cell = Cell::among(may.chain(flying).collect());
         }
     }
 

@@ -11,6 +11,9 @@ use super::rng::Rng;
 /// What to do when the save volume is full, as the properties name it.
 pub(super) const WHEN_FULL: [&str; 4] = ["grow", "oldest", "stall", "fail"];
 
+/// Blocks of a production volume of more than a few words.
+const MOST_BLOCKS: u64 = 4096;
+
 /// In which order open steps end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Order {
@@ -89,6 +92,8 @@ pub(super) struct Plan {
     pub turns: u64,
     /// Requests under way at once.
     pub depth: usize,
+    /// Requests that come at once.
+    pub burst: u64,
     /// Chunks of one request at most.
     pub span: u64,
     /// Percent of the requests that go to a few chunks only.
@@ -109,6 +114,8 @@ pub(super) struct Plan {
     pub closes: u64,
     /// Which planted bug; zero is none.
     pub mutant: u32,
+    /// Tell also what happens in crash images.
+    pub loud: bool,
 }
 
 impl Plan {
@@ -120,7 +127,7 @@ impl Plan {
         let chunk = rng.pick(&[4096, 4096, 4096, 8192, 16384, 65536]);
         let productions = Self::draw_productions(&mut rng, block, chunk);
         let log_blocks = rng.pick(&[32, 40, 64, 128]);
-        let pages = rng.pick(&[16, 24, 64]);
+        let pages = rng.pick(&[80, 128, 64]);
         let slots = Self::draw_slots(&mut rng, chunk, &productions);
         let size = slots * u64::from(chunk) + (log_blocks + pages + 40) * 4096;
         let save = Self::draw_device(&mut rng, size, block);
@@ -141,17 +148,19 @@ impl Plan {
             faults: Faults::default(),
             cpus: u32::try_from(rng.range(1, 4)).unwrap_or(1),
             turns: rng.pick(&[150, 300, 300, 600]),
-            depth: usize::try_from(rng.pick(&[1, 2, 4, 8, 16])).unwrap_or(1),
+            depth: usize::try_from(rng.pick(&[1, 2, 4, 8, 16, 64, 200])).unwrap_or(1),
+            burst: rng.pick(&[1, 1, 4, 50]),
             span: rng.pick(&[1, 2, 4, 20]),
             hot: rng.pick(&[0, 50, 90]),
             stuck: rng.pick(&[0, 0, 3, 15]),
             order: Order::Random,
             weights: Self::draw_weights(&mut rng),
             mix: Self::draw_mix(&mut rng),
-            images: rng.pick(&[0, 20, 60, 200]),
+            images: rng.pick(&[0, 20, 60, 200, 200]),
             crashes: rng.pick(&[0, 20, 60, 300]),
             closes: rng.pick(&[0, 10, 30]),
             mutant: 0,
+            loud: false,
         };
         plan.order = match rng.below(6) {
             0 => Order::Fifo,
@@ -159,6 +168,13 @@ impl Plan {
             2 => Order::Slow(rng.index(plan.productions.len() + 1)),
             _ => Order::Random,
         };
+        match rng.below(24) {
+            // A long story.
+            0 => (plan.turns, plan.images, plan.crashes) = (4000, 4, 2),
+            // A crash at every step of a short one.
+            1 | 2 => (plan.turns, plan.images) = (100, 1000),
+            _ => {}
+        }
         if rng.chance(25) {
             let sizes: Vec<u64> = plan.devices().map(|d| d.size / u64::from(block)).collect();
             plan.faults = Faults::draw(&mut rng, &sizes, plan.turns);
@@ -180,7 +196,8 @@ impl Plan {
         let count = rng.pick(&[1, 1, 1, 2, 3]);
         (0..count)
             .map(|_| {
-                let chunks = rng.pick(&[5, 24, 64, 70, 130]);
+                let most = MOST_BLOCKS * u64::from(block) / u64::from(chunk);
+                let chunks = rng.pick(&[5, 24, 64, 70, 130, 700, 2000]).min(most.max(130));
                 // The last chunk may be short.
                 let cut = u64::from(block) * rng.pick(&[0, 0, 1, 3]);
                 let size = chunks * u64::from(chunk) - cut.min(u64::from(chunk - block));
@@ -198,7 +215,7 @@ impl Plan {
         Limits {
             cache_pages: rng.pick(&[4, 4, 8, 64]),
             delta_records: rng.pick(&[2048, 2048, 4096]),
-            requests: rng.pick(&[4, 8, 64]),
+            requests: rng.pick(&[4, 8, 64, 256]),
             copy_units: rng.pick(&[128, 128, 256]),
         }
     }

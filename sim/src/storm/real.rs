@@ -17,7 +17,7 @@ use rwsnap_core::Core;
 
 use super::block::Block;
 use super::disk::Disk;
-use super::engine::{Engine, Found, Opened, Routed};
+use super::engine::{Engine, Found, Opened, Rot, Routed};
 use super::plan::Plan;
 use super::rng::Rng;
 use super::schedule::production;
@@ -39,6 +39,32 @@ fn superblock(save: &Disk) -> Result<Superblock, String> {
         finder.feed(&Host, &page(save, at));
     }
     finder.finish().copied().map_err(|why| format!("{why:?}"))
+}
+
+/// Blocks of the log, as bytes of the save volume, that a later one says are durable.
+fn durable_log(save: &Disk, superblock: &Superblock) -> Vec<u64> {
+    let (log, start) = (superblock.log_blocks.get(), superblock.log_start.get());
+    let pool = superblock.pool_number();
+    let heads: Vec<_> = (0..log)
+        .map(|n| start + n * 4096)
+        .filter_map(|at| log::open(&Host, &page(save, at), pool).map(|(head, _)| (at, head)))
+        .collect();
+    // What a later record of the log as it is now says is durable must be there.
+    let now = superblock.log_generation.get();
+    let live = heads.iter().filter(|(_, h)| h.generation == now);
+    let durable = live.map(|(_, h)| h.durable.0).max().unwrap_or(0);
+    let durable = durable.max(superblock.known_end.get());
+    let from = superblock.log_pos.get();
+    let must = heads.iter().filter(|(_, h)| (from..durable).contains(&h.position.0));
+    must.map(|(at, _)| *at).collect()
+}
+
+/// A page of metadata that is not empty.
+fn some_page(save: &Disk, superblock: &Superblock, rng: &mut Rng) -> Option<u64> {
+    let extents: Vec<_> = superblock.extents().collect();
+    let extent = extents.get(rng.index(extents.len()))?;
+    let mut places = (0..8).map(|_| extent.start + rng.below(extent.bytes() / 4096) * 4096);
+    places.find(|at| page(save, *at).iter().any(|byte| *byte != 0))
 }
 
 impl Engine for Core<Host> {
@@ -96,30 +122,18 @@ impl Engine for Core<Host> {
         superblock.extents().skip(1).map(|e| geometry.chunks_for(e.bytes())).sum()
     }
 
-    fn rot(save: &mut Disk, rng: &mut Rng) -> bool {
-        let Ok(superblock) = superblock(save) else { return false };
-        let (log, start) = (superblock.log_blocks.get(), superblock.log_start.get());
-        let pool = superblock.pool_number();
+    fn rot(save: &mut Disk, rng: &mut Rng) -> Option<Rot> {
+        let superblock = superblock(save).ok()?;
+        let (at, rot) = match rng.below(8) {
+            0..4 => (rng.one_of(&durable_log(save, &superblock))?, Rot::Log),
+            4..7 => (some_page(save, &superblock, rng)?, Rot::Page),
+            _ => (rng.pick(&Finder::places()), Rot::Superblock),
+        };
         let each = u64::from(save.device.block);
-        let heads: Vec<_> = (0..log)
-            .map(|n| start + n * 4096)
-            .filter_map(|at| log::open(&Host, &page(save, at), pool).map(|(head, _)| (at, head)))
-            .collect();
-        // What a later record of the log as it is now says is durable must be there.
-        let now = superblock.log_generation.get();
-        let live = heads.iter().filter(|(_, h)| h.generation == now);
-        let durable = live.map(|(_, h)| h.durable.0).max().unwrap_or(0);
-        let durable = durable.max(superblock.known_end.get());
-        let from = superblock.log_pos.get();
-        let must = heads.iter().filter(|(_, h)| (from..durable).contains(&h.position.0));
-        let must: Vec<u64> = must.map(|(at, _)| *at).collect();
-        if must.is_empty() {
-            return false;
-        }
-        let at = rng.pick(&must) / each + rng.below(4096 / each);
+        let at = at / each + rng.below(4096 / each);
         let spoiled = Block::Word(save.get(at).value() ^ 1);
         save.put(at, spoiled);
-        true
+        Some(rot)
     }
 
     fn opened(&self) -> Option<Result<(), String>> {

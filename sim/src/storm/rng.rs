@@ -57,6 +57,11 @@ impl Rng {
         from[self.index(from.len())]
     }
 
+    /// One of them, if there is any.
+    pub(super) fn one_of<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        (!from.is_empty()).then(|| self.pick(from))
+    }
+
     /// The index of one of the weights, in proportion to it.
     pub(super) fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut left = self.below(weights.iter().sum());

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 
-//! Runs many seeds, on all processors, and sums up.
+//! Runs many seeds, on all processors, and sums up. What comes out does not depend on how many
+//! processors there are: outcomes are taken in the order of their seeds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 
 use super::engine::Engine;
 use super::plan::Plan;
-use super::schedule::{Tally, World};
+use super::schedule::World;
+use super::tally::Tally;
 
 /// Which seeds to run, and how.
 #[derive(Clone, Debug)]
@@ -52,7 +55,7 @@ pub struct Summary {
     pub tally: Tally,
     /// What was found, by seed.
     pub violations: Vec<Violation>,
-    /// The hashes of all traces, in any order.
+    /// The hash of all traces.
     pub hash: u64,
 }
 
@@ -72,77 +75,98 @@ impl fmt::Display for Summary {
             write!(f, "{verb} {done}+{refused}  ")?;
         }
         writeln!(f, "(done+refused)")?;
-        for violation in self.violations.iter().take(20) {
-            writeln!(f, "seed {}: {}", violation.seed, violation.wrong)?;
+        for violation in &self.violations {
+            let line = violation.wrong.lines().next().unwrap_or("");
+            let wrong = if self.seeds == 1 { &violation.wrong } else { line };
+            writeln!(f, "seed {}: {wrong}", violation.seed)?;
         }
         Ok(())
     }
 }
 
-/// A core is built for each crash state: its memory is used again and not given back each time.
-fn keep_memory() {
-    #[cfg(target_env = "gnu")]
-    for (what, bytes) in [
-        (libc::M_MMAP_THRESHOLD, 1 << 30),
-        (libc::M_TRIM_THRESHOLD, 1 << 30),
-        (libc::M_TOP_PAD, 64 << 20),
-    ] {
-        // SAFETY: mallopt takes two numbers and only changes how malloc asks for memory.
-        unsafe { libc::mallopt(what, bytes) };
+/// What one seed gives.
+struct Outcome {
+    tally: Tally,
+    hash: u64,
+    violation: Option<Violation>,
+}
+
+/// The outcomes so far, taken in order.
+#[derive(Default)]
+struct Gathered {
+    /// Of seeds that came before their turn.
+    early: BTreeMap<u64, Outcome>,
+    next: u64,
+    summary: Summary,
+}
+
+impl Gathered {
+    /// Takes an outcome; whether it is time to stop.
+    fn take(&mut self, index: u64, outcome: Outcome, stop: bool) -> bool {
+        self.early.insert(index, outcome);
+        let sum = &mut self.summary;
+        while let Some(outcome) = self.early.remove(&self.next) {
+            if stop && !sum.violations.is_empty() {
+                return true;
+            }
+            self.next += 1;
+            sum.seeds += 1;
+            sum.tally.add(&outcome.tally);
+            sum.hash = super::rng::mix(sum.hash ^ outcome.hash);
+            sum.violations.extend(outcome.violation);
+        }
+        stop && !sum.violations.is_empty()
     }
 }
 
 /// Runs one seed.
-fn one<E: Engine>(seed: u64, options: &Options) -> (Tally, u64, Option<Violation>) {
+fn one<E: Engine>(seed: u64, options: &Options) -> Outcome {
     let mut plan = Plan::draw(seed);
     plan.mutant = options.mutant;
     E::adjust(&mut plan);
     let mut world = match World::<E>::new(plan, options.verbose) {
         Ok(world) => world,
-        Err(wrong) => return (Tally::default(), 0, Some(Violation { seed, wrong })),
+        Err(wrong) => {
+            let violation = Some(Violation { seed, wrong });
+            return Outcome { tally: Tally::default(), hash: 0, violation };
+        }
     };
-    let wrong = world.run().err().map(|wrong| Violation { seed, wrong });
-    if options.verbose && wrong.is_some() {
+    let violation = world.run().err().map(|wrong| Violation { seed, wrong });
+    if options.verbose && violation.is_some() {
         println!("{}", world.machine.core.dump());
         println!("{}", super::slots::show(&mut world.machine, &mut world.rng));
     }
-    let hash = world.trace.hash();
-    (world.tally, hash, wrong)
+    world.tally.kinds.absorb(&mut world.machine.kinds);
+    Outcome { hash: world.trace.hash(), tally: world.tally, violation }
 }
 
-/// Runs seeds on the core that ships.
+/// Runs seeds on the core that ships; `progress` is told how many are done.
 #[must_use]
-pub fn main(options: &Options) -> Summary {
-    storm::<rwsnap_core::Core<crate::platform::Host>>(options)
+pub fn main(options: &Options, progress: &(dyn Fn(u64) + Sync)) -> Summary {
+    storm::<rwsnap_core::Core<crate::platform::Host>>(options, progress)
 }
 
 /// Runs seeds.
 #[must_use]
-pub(super) fn storm<E: Engine>(options: &Options) -> Summary {
-    keep_memory();
-    let summary = Mutex::new(Summary::default());
+pub(super) fn storm<E: Engine>(options: &Options, progress: &(dyn Fn(u64) + Sync)) -> Summary {
+    let gathered = Mutex::new(Gathered::default());
     let next = AtomicU64::new(0);
     let worker = || loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
         if index >= options.seeds {
             return;
         }
-        let (tally, hash, violation) = one::<E>(options.first + index, options);
-        let Ok(mut sum) = summary.lock() else { return };
-        sum.seeds += 1;
-        sum.tally.add(&tally);
-        sum.hash = sum.hash.wrapping_add(hash);
-        if violation.is_some() && options.stop {
+        let outcome = one::<E>(options.first + index, options);
+        let Ok(mut all) = gathered.lock() else { return };
+        if all.take(index, outcome, options.stop) {
             next.store(options.seeds, Ordering::Relaxed);
         }
-        sum.violations.extend(violation);
+        progress(all.summary.seeds);
     };
     std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
             scope.spawn(worker);
         }
     });
-    let mut summary = summary.into_inner().unwrap_or_default();
-    summary.violations.sort_by_key(|v| v.seed);
-    summary
+    gathered.into_inner().unwrap_or_default().summary
 }

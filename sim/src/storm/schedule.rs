@@ -10,46 +10,14 @@ use super::commands::Given;
 use super::crash;
 use super::disk::Disk;
 use super::engine::Engine;
-use super::fault::Faults;
+use super::fault::{Faults, Touch};
 use super::machine::{Event, Machine, Wrong};
 use super::model::{Model, Sort};
 use super::oracle::Leave;
 use super::plan::{Order, Plan};
 use super::rng::Rng;
+use super::tally::Tally;
 use super::trace::Trace;
-
-/// What was counted.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Crash states checked.
-    pub crashes: u64,
-    /// Steps that failed.
-    pub faults: u64,
-    /// Pools with a rotten block.
-    pub rots: u64,
-    /// Steps ended.
-    pub steps: u64,
-    /// Blocks compared.
-    pub compared: u64,
-    /// Commands done, and refused, by name.
-    pub commands: BTreeMap<&'static str, (u64, u64)>,
-}
-
-impl Tally {
-    /// Adds another's counts.
-    pub fn add(&mut self, other: &Self) {
-        self.crashes += other.crashes;
-        self.faults += other.faults;
-        self.rots += other.rots;
-        self.steps += other.steps;
-        self.compared += other.compared;
-        for (name, (done, refused)) in &other.commands {
-            let entry = self.commands.entry(name).or_default();
-            entry.0 += done;
-            entry.1 += refused;
-        }
-    }
-}
 
 /// See the module.
 pub(super) struct World<E: Engine> {
@@ -71,6 +39,10 @@ pub(super) struct World<E: Engine> {
     pub(super) names: u64,
     /// Since a device failed it, the pool does nothing any more.
     pub(super) fenced: bool,
+    /// A restore was under way when the pool was listed last.
+    pub(super) restoring: bool,
+    /// The policies for a full save volume that were ever set, as bits.
+    pub(super) policies: u32,
 }
 
 impl<E: Engine> World<E> {
@@ -106,6 +78,7 @@ impl<E: Engine> World<E> {
         trace.note(&[plan.seed]);
         trace.say(|| format!("{plan:#?}"));
         let faults = plan.faults.clone();
+        let policies = 1 << plan.when_full;
         Ok(Self {
             plan,
             rng,
@@ -123,13 +96,15 @@ impl<E: Engine> World<E> {
             versions: 0,
             names: 0,
             fenced: false,
+            restoring: false,
+            policies,
         })
     }
 
     /// What this seed lets happen.
     pub(super) fn leave(&self) -> Leave {
         let faults = self.plan.faults.any();
-        let (give_up, fail) = (self.plan.when_full == 1, self.plan.when_full == 3);
+        let (give_up, fail) = (self.policies & 2 != 0, self.policies & 8 != 0);
         Leave { faults, give_up, fail, rotten: false }
     }
 
@@ -141,9 +116,7 @@ impl<E: Engine> World<E> {
     pub(super) fn run(&mut self) -> Result<(), Wrong> {
         for _ in 0..self.plan.turns {
             self.turn()?;
-            if self.rng.below(1000) < self.plan.images {
-                self.image()?;
-            }
+            self.glance()?;
             let crash = self.plan.crashes + if self.fenced { 500 } else { 0 };
             if self.rng.below(10_000) < crash {
                 self.crash()?;
@@ -161,7 +134,13 @@ impl<E: Engine> World<E> {
         let step = if self.machine.open() == 0 { 0 } else { w.step };
         match self.rng.weighted(&[step, w.io, w.command, w.session, w.tick]) {
             0 if step > 0 => self.end_step()?,
-            1 => self.ask()?,
+            1 => {
+                for _ in 0..self.rng.range(1, self.plan.burst) {
+                    // INVARIANT: the moment when a request begins is its own: it names it.
+                    self.now += 1;
+                    self.ask()?;
+                }
+            }
             2 => self.give()?,
             3 => self.visit()?,
             _ => self.tick()?,
@@ -207,6 +186,9 @@ impl<E: Engine> World<E> {
             format!("{:6} step {touch:?} dev {dev} {at}+{blocks} {end}", self.now)
         });
         self.tally.steps += 1;
+        if fails {
+            self.tally.kinds.saw(failure(dev, touch));
+        }
         self.machine.end(index, !fails, &mut self.rng)
     }
 
@@ -220,6 +202,18 @@ impl<E: Engine> World<E> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a failure is called.
+const fn failure(dev: usize, touch: Touch) -> &'static str {
+    match (dev, touch) {
+        (0, Touch::Read) => "fault: read of the save volume",
+        (0, Touch::Write) => "fault: write to the save volume",
+        (0, Touch::Flush) => "fault: flush of the save volume",
+        (_, Touch::Read) => "fault: read of production",
+        (_, Touch::Write) => "fault: write to production",
+        (_, Touch::Flush) => "fault: flush of production",
     }
 }
 

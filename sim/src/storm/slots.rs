@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use rwsnap_core::api::Op;
 use rwsnap_core::control::{rows, PoolRow, RunRow, Verb};
 use zerocopy::FromBytes;
 
 use super::command;
 use super::crash;
-use super::engine::Engine;
+use super::engine::{Engine, Routed};
 use super::machine::{Machine, Wrong};
+use super::oracle::Row;
 use super::rng::Rng;
 
 /// Which chunk of which map, at which epoch, a slot holds.
@@ -66,13 +68,17 @@ pub(super) fn check<E: Engine>(
     }
     let mut holders: BTreeMap<u64, Holder> = BTreeMap::new();
     let mut restoring = false;
-    for row in crash::list_all(machine, rng)? {
-        restoring |= row.flags & rows::FLAG_RESTORING != 0;
-        if row.flags & rows::FLAG_GIVEN_UP != 0 {
-            continue;
-        }
+    let rows = crash::list_all(machine, rng)?;
+    for row in rows.iter().filter(|row| row.flags & rows::FLAG_GIVEN_UP == 0) {
         let mut next = 0;
-        for run in runs(machine, rng, &row.name)? {
+        let is_restoring = row.flags & rows::FLAG_RESTORING != 0;
+        restoring |= is_restoring;
+        let runs = runs(machine, rng, &row.name)?;
+        let kept = |r: &Row| r.owner == row.id && r.flags & rows::FLAG_GIVEN_UP == 0;
+        if row.kind == rows::KIND_PRODUCTION && !is_restoring && rows.iter().any(kept) {
+            bits_agree(machine, row, &runs)?;
+        }
+        for run in runs {
             if run.chunk.get() != next {
                 return Err(format!("the map of {} has a gap at chunk {next}", row.name));
             }
@@ -94,6 +100,34 @@ pub(super) fn check<E: Engine>(
         return Err(format!("{used} slots are in use, the maps name {held}"));
     }
     Ok(())
+}
+
+/// A write that the hot path lets pass must not need a copy any more.
+fn bits_agree<E: Engine>(
+    machine: &mut Machine<E>,
+    row: &Row,
+    runs: &[RunRow],
+) -> Result<(), Wrong> {
+    let Ok(opened) = machine.core.attach(&row.name, true) else { return Ok(()) };
+    machine.drain()?;
+    let chunk = u64::from(machine.core.geometry().chunk_bytes());
+    let mut wrong = None;
+    for run in runs.iter().filter(|run| run.flags.get() & rows::RUN_BIT == 0) {
+        for at in (run.chunk.get()..).take(usize::try_from(run.count.get()).unwrap_or(0)) {
+            let len = u32::try_from(chunk.min(row.size - at * chunk)).unwrap_or(0);
+            let Some(fast) = &opened.fast else { continue };
+            let route = E::route(fast, 0, Op::Write { fua: false }, at * chunk, len);
+            if let Routed::Pass(_, _, token) = route {
+                if E::leave(fast, 0, token) {
+                    machine.core.kick();
+                }
+                wrong = Some(format!("{}: chunk {at} has its bit and no copy", row.name));
+            }
+        }
+    }
+    machine.core.detach(opened.handle);
+    machine.drain()?;
+    wrong.map_or(Ok(()), Err)
 }
 
 /// All maps, for people.

@@ -10,6 +10,7 @@ use super::block::show;
 use super::client::Asked;
 use super::commands::Given;
 use super::engine::Engine;
+use super::kinds;
 use super::machine::{Io, Wrong};
 use super::model::Sort;
 use super::schedule::World;
@@ -31,6 +32,7 @@ impl<E: Engine> World<E> {
         if !self.model.entities.contains_key(&asked.key) {
             return Ok(());
         }
+        self.count(&asked, io);
         if let Some(fault) = io.failed {
             self.fenced |= fault == Fault::Fenced && !asked.snapshot;
             self.may_fail(&asked, io.op, fault)?;
@@ -48,6 +50,26 @@ impl<E: Engine> World<E> {
             Op::Discard => self.discarded(&asked, io, ok),
         }
         Ok(())
+    }
+
+    fn count(&mut self, asked: &Asked, io: &Io) {
+        let sort = self.model.entities[&asked.key].sort;
+        let kinds = &mut self.tally.kinds;
+        match io.failed {
+            None => kinds.saw(kinds::of_request(io.op, sort)),
+            Some(Fault::NoSpace) => match sort {
+                Sort::Production(_) => kinds.saw("no space for production"),
+                _ => kinds.saw("no space for a clone"),
+            },
+            Some(Fault::Fenced) if asked.cut => kinds.saw("cut off by force"),
+            Some(Fault::Fenced) => kinds.saw("fenced"),
+            Some(Fault::Lost) => kinds.saw("lost data is reported"),
+            Some(_) => kinds.saw("I/O error is reported"),
+        }
+        let production = matches!(sort, Sort::Production(_));
+        let during = self.restoring && production && io.failed.is_none();
+        kinds.saw_if(during && io.op == Op::Read, "read during a restore");
+        kinds.saw_if(during && io.op != Op::Read, "write during a restore");
     }
 
     /// Chunks of a clone that a discard covers whole read as zeros from then on. All else it may

@@ -9,7 +9,7 @@ use crate::engine::checkpoint::{Phase, BUFFERS};
 use crate::engine::{Core, Owner, Piece, SEGS};
 use crate::fault::Fault;
 use crate::format::record::{Key, FREE_MAP};
-use crate::format::superblock::Extent;
+use crate::format::superblock::{Extent, COPIES, EXTENTS};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{Dev, PAGE_BYTES};
@@ -26,7 +26,7 @@ impl<P: Platform> Core<P> {
         if closing {
             self.flush_productions();
         }
-        if self.save.volatile && !(next == Phase::Reclaim && self.mutant(Mutant::SuperblockEarly)) {
+        if self.save.volatile {
             let step = Step::Flush { dev: Dev::SAVE };
             self.checkpoint.io = self.checkpoint.io.saturating_add(1);
             self.open_step(Owner::Checkpoint, step, [Piece::None; SEGS], 0);
@@ -73,23 +73,27 @@ impl<P: Platform> Core<P> {
         s.pages_used = self.meta.used().into();
         s.clean = u32::from(c.clean).into();
         s.written_ns = self.now_ns.into();
-        self.checkpoint.io = 2;
-        self.emit_superblock(Owner::Checkpoint);
+        self.checkpoint.io = self.emit_superblock(Owner::Checkpoint);
         self.checkpoint.phase = Phase::SuperblockFlush;
         Ok(())
     }
 
-    /// Gives out the writes of the superblock to the pair of its generation.
-    pub(crate) fn emit_superblock(&mut self, owner: Owner) {
+    /// Gives out the writes of the superblock to the pair of its generation; says how many.
+    pub(crate) fn emit_superblock(&mut self, owner: Owner) -> u32 {
         self.superblock.seal(&self.platform);
         for (to, from) in self.checkpoint.page.iter_mut().zip(self.superblock.as_bytes()) {
             *to = *from;
         }
-        for at in self.superblock.pair() {
+        let pair = self.superblock.pair();
+        let all = self.mutant(Mutant::SuperblockEarly);
+        let mut writes = 0_u32;
+        for at in COPIES.into_iter().filter(|at| all || pair.contains(at)) {
+            writes = writes.saturating_add(1);
             let pieces = [Piece::Pages(BUFFERS, 1), Piece::None, Piece::None, Piece::None];
             let step = Step::Write { dev: Dev::SAVE, at, len: 4096, fua: false };
             self.open_step(owner, step, pieces, 0);
         }
+        writes
     }
 
     /// The checkpoint stands: the frozen delta is the tree's, and the log before it is free. What
@@ -131,13 +135,13 @@ impl<P: Platform> Core<P> {
         Ok(())
     }
 
-    /// Makes more room for metadata pages, out of adjacent slots.
-    pub(super) fn add_extent(&mut self, pages: u64) -> Result<(), Fault> {
+    /// Makes more room for metadata pages, out of adjacent slots, if there are any.
+    pub(super) fn add_extent(&mut self, pages: u64) {
         let probe = Extent { start: 0, pages };
         let want = self.geometry.chunks_for(probe.bytes());
         let Some(run) = self.slots.alloc_exact(u32::try_from(want).unwrap_or(u32::MAX), u64::MAX)
         else {
-            return Ok(());
+            return;
         };
         let start = self.slot_byte(run.first);
         let whole = want << self.geometry.shift();
@@ -147,12 +151,13 @@ impl<P: Platform> Core<P> {
         let extent = Extent { start, pages };
         let fits = extent.bytes() <= whole;
         let extent = if fits { extent } else { Extent { start, pages: probe.pages } };
-        self.meta.add_extent(&self.platform, extent.pages)?;
-        if !self.superblock.add_extent(extent) {
-            return Err(Fault::NoSpace);
+        let full = self.superblock.extents().count() >= EXTENTS;
+        if full || self.meta.add_extent(&self.platform, extent.pages).is_err() {
+            // No memory for its bit map, or no room in the superblock.
+            return self.slots.release(run);
         }
+        self.superblock.add_extent(extent);
         self.slots.keep(run.first, u64::from(run.len));
-        Ok(())
     }
 
     /// Enters what the volumes use into the catalogue, for the checkpoint.

@@ -266,8 +266,7 @@ impl<P: Platform> Core<P> {
         });
         self.commit.durable = end.head;
         self.commit.upto = end.head;
-        self.opening.io = 2;
-        self.emit_superblock(Owner::Open(0));
+        self.opening.io = self.emit_superblock(Owner::Open(0));
     }
 
     fn opening_done(&mut self) -> Result<(), OpenError> {
