@@ -108,7 +108,10 @@ impl<P: Platform> Core<P> {
                 Dir::First => walk.missing & !walk.found,
                 Dir::Last => walk.missing,
             };
-            let next = self.layers.next_group_of(from, end, wanted, &mut self.group)?;
+            // A checkpoint has no old data for snapshots that were taken since: a first write
+            // soon after a snapshot need not read the map.
+            let tree = level.dir == Dir::Last || from.epoch.0 <= self.superblock.epoch.get();
+            let next = self.layers.next_group_of(from, end, (wanted, tree), &mut self.group)?;
             let Some(key) = next else { return Ok(()) };
             let task = self.tasks.at_mut(t);
             for record in self.group.records() {

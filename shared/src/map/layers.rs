@@ -115,18 +115,19 @@ impl<P: Platform> Layers<P> {
         end: GroupKey,
         out: &mut Group,
     ) -> Result<Option<GroupKey>, Miss> {
-        self.next_group_of(from, end, u64::MAX, out)
+        self.next_group_of(from, end, (u64::MAX, true), out)
     }
 
-    /// As `next_group`, but of the records only what they say of the chunks `wanted`; with fewer
-    /// than all chunks wanted that may be nothing.
+    /// As [`Self::next_group`], but of the records only what they say of the chunks `wanted`; with
+    /// fewer than all chunks wanted that may be nothing. Without `tree` in the deltas alone, for
+    /// groups of which the caller knows that the tree has none.
     ///
     /// A request for one chunk of a word need not pay for the records of the others.
     pub fn next_group_of(
         &mut self,
         from: GroupKey,
         end: GroupKey,
-        wanted: u64,
+        (wanted, tree): (u64, bool),
         out: &mut Group,
     ) -> Result<Option<GroupKey>, Miss> {
         let end = end.min(GroupKey { map: FREE_MAP, word: Word(0), epoch: Epoch(0) });
@@ -145,7 +146,7 @@ impl<P: Platform> Layers<P> {
                     continue;
                 }
             }
-            let place = self.tree.find(&mut self.cache, from, end)?;
+            let place = if tree { self.tree.find(&mut self.cache, from, end)? } else { None };
             let Some(group) = self.merge(front.as_ref(), place, wanted, out)? else { break };
             // A walk that is interrupted by a page goes on behind the groups that it was given.
             if wanted != u64::MAX || !out.records().is_empty() {
