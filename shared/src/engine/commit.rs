@@ -121,6 +121,13 @@ impl<P: Platform> Core<P> {
                 self.begin_again(t);
                 continue;
             }
+            let gone = self.catalog.snapshot_at(vol.map, task.epoch).is_none();
+            if task.job == Job::Merge && gone {
+                // What it saves is for nobody now: nobody would ever free it.
+                self.unqueue_copy();
+                self.end_word(t, true);
+                continue;
+            }
             let (job, op) = (task.job, task.op);
             let chunks = (task.need & !task.lost).count_ones();
             let total = self.commit.copy_count.saturating_mul(chunks.max(1));

@@ -64,7 +64,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Ends the word's task; `again`: some of its chunks have to go round again.
-    pub(super) fn end_word(&mut self, t: u32, again: bool) {
+    pub(crate) fn end_word(&mut self, t: u32, again: bool) {
         if self.tasks.at(t).fault.is_some() {
             self.lifecycle.merge.retry_ns = self.now_ns.saturating_add(RETRY_NS);
         }
