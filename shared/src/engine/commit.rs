@@ -8,6 +8,7 @@
 //! prefix of the log (I-6).
 
 use crate::api::Step;
+use crate::engine::checkpoint::PageRoom;
 use crate::engine::slab::{Queue, NONE};
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::{Core, Job};
@@ -105,11 +106,12 @@ impl<P: Platform> Core<P> {
             }
             let (job, chunks) = (task.job, (task.need & !task.lost).count_ones());
             let total = self.commit.copy_count.saturating_mul(chunks.max(1));
-            if !self.log_has_room(chunks.saturating_add(4)) {
+            let room = self.may_grow(chunks.saturating_add(4));
+            if room == PageRoom::Later {
                 self.want_checkpoint();
                 break;
             }
-            if u64::from(chunks) > self.slots.available_to(0) {
+            if room == PageRoom::Never || u64::from(chunks) > self.slots.available_to(0) {
                 if job != Job::Merge {
                     self.save_full(u64::from(chunks));
                     break;

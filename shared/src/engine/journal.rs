@@ -2,6 +2,7 @@
 
 //! What the engine says to the log: records, entities, counters, groups, and whether there is room.
 
+use crate::engine::checkpoint::{PageRoom, SHRINK};
 use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::log::{Entry, ENTRY_MAX};
@@ -115,7 +116,17 @@ impl<P: Platform> Core<P> {
         if !ring || !delta {
             self.want_checkpoint();
         }
-        ring && stage && delta
+        ring && stage && delta && self.page_room(records.min(SHRINK.0), 0) == PageRoom::Now
+    }
+
+    /// As `log_has_room`, for what makes the pool larger: a full pool keeps room to shrink.
+    pub(crate) fn may_grow(&mut self, records: u32) -> PageRoom {
+        let (more, entities) = SHRINK;
+        let pages = self.page_room(records.saturating_add(more), entities);
+        if pages == PageRoom::Now && !self.log_has_room(records) {
+            return PageRoom::Later;
+        }
+        pages
     }
 
     /// A checkpoint pays, if the deltas or the log are half full.

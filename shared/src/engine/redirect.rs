@@ -10,6 +10,7 @@
 //! flush, so that data is durable before its record (I-11).
 
 use crate::api::{Op, Step};
+use crate::engine::checkpoint::{PageRoom, SHRINK};
 use crate::engine::slab::NONE;
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::task::{Place, Stage, What};
@@ -209,6 +210,14 @@ impl<P: Platform> Core<P> {
                 self.flush.wanted = true;
                 return self.wait_for_room(t);
             }
+            match self.page_room_for_fresh(puts) {
+                PageRoom::Now => {}
+                PageRoom::Later => {
+                    self.tasks.at_mut(t).stage = Stage::Durable;
+                    return self.wait_for_room(t);
+                }
+                PageRoom::Never => return self.no_slots(t),
+            }
             if !self.give_slots(t, need) {
                 return;
             }
@@ -233,6 +242,14 @@ impl<P: Platform> Core<P> {
         if self.tasks.at(t).io == 0 {
             self.finish_write(t);
         }
+    }
+
+    /// Whether the records of clones that are not logged yet, and `puts` more, will find pages.
+    fn page_room_for_fresh(&mut self, puts: usize) -> PageRoom {
+        let (fresh, pending) = (self.layers.fresh.len(), self.layers.pending.len());
+        let all = fresh.saturating_add(pending).saturating_add(self.fresh_reserved);
+        let records = u32::try_from(all.saturating_add(puts)).unwrap_or(u32::MAX);
+        self.page_room(records.saturating_add(SHRINK.0), SHRINK.1)
     }
 
     /// Gives each chunk of `need` a slot; false if the task waits or failed for want of them.

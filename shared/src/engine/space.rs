@@ -12,6 +12,7 @@
 
 use crate::api::Step;
 use crate::control::rows::{FLAG_DEFERRED, FLAG_GIVEN_UP, FLAG_HELD};
+use crate::engine::checkpoint::PageRoom;
 use crate::engine::{Core, Job, Owner, Piece, Stage, SEGS};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
@@ -109,7 +110,8 @@ impl<P: Platform> Core<P> {
         if !self.space.full || self.fenced.is_some() || self.space.growing.is_some() {
             return;
         }
-        if self.slots.available_to(0) >= self.space.need.max(1) {
+        let slots = self.slots.available_to(0) >= self.space.need.max(1);
+        if slots && self.may_grow(64) != PageRoom::Never {
             return self.space_again();
         }
         let fails = self.closing || self.superblock.when_full.get() == 3;

@@ -18,7 +18,7 @@ impl<P: Platform> Core<P> {
         if let Err((refusal, name)) = self.check_clone(&name, &other) {
             return self.refuse_for(t, refusal, &name);
         }
-        if !self.may_change(t, 3) {
+        if !self.may_add(t, 3) {
             return;
         }
         match self.record_clone(t, &name, &other) {

@@ -9,6 +9,7 @@ use crate::control::{
     Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE,
     FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
 };
+use crate::engine::checkpoint::{PageRoom, SHRINK};
 use crate::engine::{Core, Stage};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
@@ -205,6 +206,23 @@ impl<P: Platform> Core<P> {
             return false;
         }
         true
+    }
+
+    /// As `may_change`, for entities that come to the catalogue: refused if the pool has no room
+    /// for them beside what it needs to shrink again.
+    pub(crate) fn may_add(&mut self, t: u32, entries: u32) -> bool {
+        let (records, entities) = SHRINK;
+        match self.page_room(records, entities.saturating_add(u64::from(entries))) {
+            PageRoom::Now => self.may_change(t, entries),
+            PageRoom::Later => {
+                self.wait_for_room(t);
+                false
+            }
+            PageRoom::Never => {
+                self.abort_command(t, Fault::NoSpace);
+                false
+            }
+        }
     }
 
     /// The volume or snapshot of that name.

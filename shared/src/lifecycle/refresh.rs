@@ -37,7 +37,7 @@ impl<P: Platform> Core<P> {
             }
             self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
         }
-        if !self.at_moment(t) || !self.may_change(t, 8) {
+        if !self.at_moment(t) || !self.may_add(t, 8) {
             return;
         }
         match self.record_refresh(t, &name, &to) {

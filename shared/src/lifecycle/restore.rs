@@ -38,7 +38,7 @@ impl<P: Platform> Core<P> {
             }
             self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
         }
-        if !self.at_moment(t) || !self.may_change(t, 10) {
+        if !self.at_moment(t) || !self.may_add(t, 10) {
             return;
         }
         match self.record_restore(t, &name, &from) {

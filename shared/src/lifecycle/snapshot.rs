@@ -31,7 +31,7 @@ impl<P: Platform> Core<P> {
             return;
         }
         let n = u32::try_from(self.items(t)).unwrap_or(64);
-        if !self.may_change(t, n.saturating_mul(2).saturating_add(1)) {
+        if !self.may_add(t, n.saturating_mul(2).saturating_add(1)) {
             return;
         }
         match self.record_snapshots(t) {

@@ -263,6 +263,7 @@ pub(super) fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result
     }
     match machine.core.closed() {
         Some(Err(fault)) => Err(format!("the close fails with {fault:?}")),
+        Some(Ok(())) if machine.open() > 0 => Err("it is closed amid its steps".into()),
         _ => Ok(machine.disks),
     }
 }

@@ -127,7 +127,7 @@ impl Plan {
         let chunk = rng.pick(&[4096, 4096, 4096, 8192, 16384, 65536]);
         let productions = Self::draw_productions(&mut rng, block, chunk);
         let log_blocks = rng.pick(&[32, 40, 64, 128]);
-        let pages = rng.pick(&[16, 24, 64]);
+        let pages = rng.pick(&[80, 128, 64]);
         let slots = Self::draw_slots(&mut rng, chunk, &productions);
         let size = slots * u64::from(chunk) + (log_blocks + pages + 40) * 4096;
         let save = Self::draw_device(&mut rng, size, block);

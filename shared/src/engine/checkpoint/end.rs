@@ -9,7 +9,7 @@ use crate::engine::checkpoint::{Phase, BUFFERS};
 use crate::engine::{Core, Owner, Piece, SEGS};
 use crate::fault::Fault;
 use crate::format::record::{Key, FREE_MAP};
-use crate::format::superblock::{Extent, COPIES};
+use crate::format::superblock::{Extent, COPIES, EXTENTS};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{Dev, PAGE_BYTES};
@@ -135,13 +135,13 @@ impl<P: Platform> Core<P> {
         Ok(())
     }
 
-    /// Makes more room for metadata pages, out of adjacent slots.
-    pub(super) fn add_extent(&mut self, pages: u64) -> Result<(), Fault> {
+    /// Makes more room for metadata pages, out of adjacent slots, if there are any.
+    pub(super) fn add_extent(&mut self, pages: u64) {
         let probe = Extent { start: 0, pages };
         let want = self.geometry.chunks_for(probe.bytes());
         let Some(run) = self.slots.alloc_exact(u32::try_from(want).unwrap_or(u32::MAX), u64::MAX)
         else {
-            return Ok(());
+            return;
         };
         let start = self.slot_byte(run.first);
         let whole = want << self.geometry.shift();
@@ -151,12 +151,13 @@ impl<P: Platform> Core<P> {
         let extent = Extent { start, pages };
         let fits = extent.bytes() <= whole;
         let extent = if fits { extent } else { Extent { start, pages: probe.pages } };
-        self.meta.add_extent(&self.platform, extent.pages)?;
-        if !self.superblock.add_extent(extent) {
-            return Err(Fault::NoSpace);
+        let full = self.superblock.extents().count() >= EXTENTS;
+        if full || self.meta.add_extent(&self.platform, extent.pages).is_err() {
+            // No memory for its bit map, or no room in the superblock.
+            return self.slots.release(run);
         }
+        self.superblock.add_extent(extent);
         self.slots.keep(run.first, u64::from(run.len));
-        Ok(())
     }
 
     /// Enters what the volumes use into the catalogue, for the checkpoint.

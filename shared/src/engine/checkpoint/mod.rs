@@ -15,6 +15,8 @@
 mod end;
 mod pages;
 
+pub(crate) use pages::{PageRoom, SHRINK};
+
 use crate::api::Step;
 use crate::engine::{Commit, Core, Owner, Piece};
 use crate::fault::Fault;
@@ -78,6 +80,9 @@ pub(crate) struct Checkpoint<P: Platform> {
     pub(super) stands: bool,
     /// Slots that its superblock speaks of: the save volume may have grown since.
     slots: u64,
+    /// Pages that it may take at most, and those that were free before.
+    pages: u64,
+    pages_before: u64,
 }
 
 impl<P: Platform> Checkpoint<P> {
@@ -106,6 +111,8 @@ impl<P: Platform> Checkpoint<P> {
             turns: 0,
             stands: false,
             slots: 0,
+            pages: 0,
+            pages_before: 0,
         })
     }
 
@@ -182,6 +189,10 @@ impl<P: Platform> Core<P> {
         }
         // Bounded, so that one call does not keep requests waiting.
         for _ in 0..64 {
+            if self.closed.is_some() {
+                // The one that closed the pool was the last.
+                return;
+            }
             let before = self.checkpoint.progress();
             if let Err(fault) = self.step_checkpoint() {
                 return self.fence(fault);

@@ -25,6 +25,20 @@ impl<P: Platform> PageAlloc for Meta<P> {
     }
 }
 
+/// Whether the next checkpoint finds pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PageRoom {
+    /// It does.
+    Now,
+    /// Not before a checkpoint.
+    Later,
+    /// Not before something is freed.
+    Never,
+}
+
+/// Records and entities that are kept possible for what shrinks the pool: destroy, giving up, sweep.
+pub(crate) const SHRINK: (u32, u64) = (144, 24);
+
 impl<P: Platform> Core<P> {
     /// What pages of this checkpoint are marked with.
     fn page_owner(&self) -> PageOwner {
@@ -40,7 +54,7 @@ impl<P: Platform> Core<P> {
     }
 
     pub(super) fn begin_checkpoint(&mut self) -> Result<(), Fault> {
-        if !self.checkpoint.wanted || !self.room_for_checkpoint()? {
+        if !self.checkpoint.wanted || !self.room_for_checkpoint() {
             return Ok(());
         }
         self.checkpoint.wanted = false;
@@ -68,27 +82,65 @@ impl<P: Platform> Core<P> {
         Ok(())
     }
 
-    /// Pages that a checkpoint of the deltas as they are may need, and those of the catalogue.
-    pub(crate) fn pages_for_checkpoint(&self) -> u64 {
-        let root = self.layers.root();
-        let entities = u64::try_from(self.catalog.len()).unwrap_or(u64::MAX);
-        let catalog = (entities / 4).saturating_add(2);
-        pages_needed(&self.layers.active, root.as_ref()).saturating_add(catalog)
+    /// Pages that a checkpoint of the active delta and of `records` and `entities` more needs at
+    /// most.
+    fn pages_for_checkpoint(&self, records: u32, entities: u64) -> u64 {
+        let mut root = self.layers.root();
+        if let Some(root) = root.as_mut().filter(|_| self.checkpoint.is_running()) {
+            // The tree that is being made has at most so many more.
+            root.pages = root.pages.saturating_add(self.checkpoint.pages);
+        }
+        let there = u64::try_from(self.catalog.len()).unwrap_or(u64::MAX);
+        let catalog = (there.saturating_add(entities) / 4).saturating_add(2);
+        let more = usize::try_from(records).unwrap_or(usize::MAX);
+        pages_needed(&self.layers.active, more, root.as_ref()).saturating_add(catalog)
+    }
+
+    /// Pages that the next checkpoint can have: those that the one under way leaves.
+    fn pages_free(&self) -> u64 {
+        let c = &self.checkpoint;
+        let taken = c.pages_before.saturating_sub(self.meta.free());
+        let kept_back = if c.is_running() { c.pages.saturating_sub(taken) } else { 0 };
+        self.meta.free().saturating_sub(kept_back)
+    }
+
+    /// Whether the next checkpoint will find pages for so many records and entities more; takes an
+    /// extent of slots for them if it must. A pool that is full must still be able to shrink, so
+    /// that what lets it grow asks for [`SHRINK`] more.
+    pub(crate) fn page_room(&mut self, records: u32, entities: u64) -> PageRoom {
+        let need = self.pages_for_checkpoint(records, entities);
+        if self.pages_free() >= need {
+            return PageRoom::Now;
+        }
+        if self.checkpoint.is_running() {
+            return PageRoom::Later;
+        }
+        if self.layers.active.mapped() != 0 {
+            self.want_checkpoint();
+            return PageRoom::Later;
+        }
+        self.add_extent(need.saturating_sub(self.pages_free()).max(16));
+        if self.pages_free() >= need {
+            PageRoom::Now
+        } else {
+            PageRoom::Never
+        }
     }
 
     /// Whether there are pages enough; takes an extent of slots for more if not.
-    fn room_for_checkpoint(&mut self) -> Result<bool, Fault> {
-        let need = self.pages_for_checkpoint();
-        let free = self.meta.free();
+    fn room_for_checkpoint(&mut self) -> bool {
+        let need = self.pages_for_checkpoint(0, 0);
         // While there are slots, there are pages in good time.
-        if free < need.saturating_add(self.meta.pages() / 8) {
-            self.add_extent((self.meta.pages() / 2).max(16))?;
+        if self.meta.free() < need.saturating_add(self.meta.pages() / 8) {
+            self.add_extent((self.meta.pages() / 2).max(16));
         }
-        let free = self.meta.free().max(free);
+        let free = self.meta.free();
         if free < need {
-            self.add_extent(need.saturating_sub(free))?;
+            self.add_extent(need.saturating_sub(free));
         }
-        Ok(self.meta.free() >= need)
+        self.checkpoint.pages = need;
+        self.checkpoint.pages_before = self.meta.free();
+        self.meta.free() >= need
     }
 
     /// The pages of the catalogue as it was are free with this checkpoint. They lie one after

@@ -20,6 +20,8 @@ const LARGEST_VOLUME: u64 = 1 << 60;
 const LEAST_LOG: u64 = 8;
 /// The fewest metadata pages that can be asked for.
 const LEAST_PAGES: u64 = 16;
+/// The fewest metadata pages that are usual: a full pool needs some to shrink.
+const USUAL_PAGES: u64 = 64;
 /// The fewest slots.
 const LEAST_SLOTS: u64 = 4;
 
@@ -71,7 +73,7 @@ impl Options {
         self.block = if self.block == 0 { 512 } else { self.block };
         self.limit = self.limit.max(self.bytes);
         self.log_blocks = usual(self.log_blocks, of((self.bytes / 16).min(LOG_BYTES)));
-        self.pages = usual(self.pages, of(self.bytes / 128));
+        self.pages = usual(self.pages, of(self.bytes / 128).max(USUAL_PAGES));
         let align = if self.bytes >= LARGE_VOLUME { 1 << 20 } else { SMALL_BYTES };
         self.align = usual(self.align, align);
         let geometry = Geometry::new(self.chunk).ok_or(LayoutError::Chunk)?;

@@ -163,7 +163,7 @@ fn usual_sizes_are_as_documented() {
     assert_eq!(large.slots_start.get() % (1 << 20), 0);
     let small = lay(16 << 20);
     assert_eq!(small.log_blocks.get(), 256);
-    assert_eq!(small.pages(), 32);
+    assert_eq!(small.pages(), 64);
     assert_eq!(small.slots_start.get() % 65_536, 0);
     let mut least = Superblock::default();
     least.lay_out(&Options { bytes: 200 << 10, ..tiny() }).unwrap();

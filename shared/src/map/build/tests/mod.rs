@@ -35,7 +35,7 @@ impl Pool {
         self.generation += 1;
         self.layers.freeze().unwrap();
         let root = self.layers.root();
-        let bound = pages_needed(self.layers.frozen().unwrap(), root.as_ref());
+        let bound = pages_needed(self.layers.frozen().unwrap(), 0, root.as_ref());
         let taken = self.store.checkpoint(&mut self.layers, &mut self.builder, self.generation);
         assert!(taken <= bound, "{taken} pages, not {bound}");
         taken
@@ -100,7 +100,7 @@ fn lockstep(seed: u64, rounds: u64, ops: u64, spread: Spread, cache: usize) {
         assert_eq!(pool.dump(), all);
         point_lookups(&mut rng, &mut pool, &all, spread);
 
-        let bound = pages_needed(pool.layers.frozen().unwrap(), pool.layers.root().as_ref());
+        let bound = pages_needed(pool.layers.frozen().unwrap(), 0, pool.layers.root().as_ref());
         pool.generation += 1;
         let taken = pool.store.checkpoint(&mut pool.layers, &mut pool.builder, pool.generation);
         assert!(taken <= bound, "{taken} pages, not {bound}");
