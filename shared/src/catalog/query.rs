@@ -67,6 +67,13 @@ impl<P: Platform> Catalog<P> {
         self.users_of_map(map).find(is_volume)
     }
 
+    /// The first map behind `map` that belongs to anything.
+    #[must_use]
+    pub fn map_after(&self, map: MapId) -> Option<MapId> {
+        let [next, ..] = self.index(MAPS)?.from([map.0.checked_add(1)?, 0, 0]).first()?.key;
+        Some(MapId(next))
+    }
+
     /// The epoch of the newest living snapshot of a map.
     #[must_use]
     pub fn newest_epoch(&self, map: MapId) -> Option<Epoch> {

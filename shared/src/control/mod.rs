@@ -101,6 +101,9 @@ pub const FLAG_DEFER: u32 = 8;
 pub const FLAG_NO_UNDO: u32 = 16;
 /// Command flag: restore old data first (else new data first).
 pub const FLAG_OLD_FIRST: u32 = 32;
+/// Command flag of `List` and `Info`: count anew what volumes and snapshots use and refer to, if
+/// anything has changed since it was counted last.
+pub const FLAG_COUNT: u32 = 64;
 
 /// What every command begins with.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug)]

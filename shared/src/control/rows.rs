@@ -82,9 +82,11 @@ row!(
         origin: Name,
         /// Bytes.
         size: U64,
-        /// Bytes of the save volume that it alone holds.
+        /// Bytes of the save volume: of a snapshot, those that it alone holds and that its end
+        /// would free; of a volume, all that its map holds, for its snapshots too.
         used: U64,
-        /// Bytes of it that lie in the save volume, shared or not.
+        /// Bytes of it that lie in the save volume, shared or not. For snapshots both are those of
+        /// the last count (`FLAG_COUNT`) and what was copied since.
         refer: U64,
         /// When it was made: ns since 1970.
         created_ns: U64,
@@ -257,8 +259,12 @@ row!(
         checkpoints: U64,
         /// Number of the last event.
         events: U64,
+        /// Discards of production chunks not copied yet: 0 ignored, 1 copied first.
+        discard: U32,
+        /// Percent of slots below which room is made; 0 for never.
+        low_water: U32,
         /// Zero.
-        reserved: [u8; 96],
+        reserved: [u8; 88],
     }
 );
 

@@ -115,7 +115,7 @@ numbered!(
         Unrelated = 12,
         /// The save volume has no room for it.
         NoSpace = 13,
-        /// Memory, or the table of volumes, is full.
+        /// Memory was not to be had.
         NoMemory = 14,
         /// The pool is fenced after an I/O error or corruption.
         Fenced = 15,
@@ -129,5 +129,9 @@ numbered!(
         Busy = 19,
         /// The data of the snapshot is lost: it was given up or damaged.
         Lost = 20,
+        /// It is more at once than the pool's log has room for.
+        TooMany = 21,
+        /// The pool has as many volumes, or as many are opened, as there can be: 2048 of each.
+        TableFull = 22,
     }
 );

@@ -10,7 +10,7 @@ use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::record::{free_run, Kind, Record};
 use crate::platform::Platform;
-use crate::units::{bit, MapId, Slot};
+use crate::units::{bit, Slot};
 
 impl<P: Platform> Core<P> {
     /// Takes a request. It ends with `Step::Finish` of its cookie.
@@ -181,17 +181,6 @@ impl<P: Platform> Core<P> {
         self.end_group()
     }
 
-    /// Adds to the count of slots that a map uses.
-    pub(crate) fn count_used(&mut self, map: MapId, slots: i64) {
-        for v in 0..self.vols.len() {
-            let vol = self.vols.at_mut(v);
-            if vol.live && (vol.map == map || vol.redirect == Some(map)) {
-                vol.used = vol.used.saturating_add_signed(slots);
-                return;
-            }
-        }
-    }
-
     /// Ends a request with its outcome and frees all that it holds.
     pub(crate) fn finish_task(&mut self, t: u32) {
         let task = self.tasks.at(t);
@@ -222,6 +211,12 @@ impl<P: Platform> Core<P> {
 
     /// Begins a task again, with nothing held: a snapshot was taken on its way.
     pub(crate) fn begin_again(&mut self, t: u32) {
+        self.let_go(t);
+        self.ready(t);
+    }
+
+    /// Lets go of everything: the task is where it began.
+    pub(crate) fn let_go(&mut self, t: u32) {
         self.release_all(t);
         let task = self.tasks.at_mut(t);
         task.stage = Stage::Begin;
@@ -231,7 +226,6 @@ impl<P: Platform> Core<P> {
         task.zero = 0;
         task.part = 0;
         task.in_place = 0;
-        self.ready(t);
     }
 
     /// Lets go of claims, copy units and counts.

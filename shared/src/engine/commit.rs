@@ -7,19 +7,21 @@
 //! when all writes of the batch, and so of all batches before it, are complete: what it covers is a
 //! prefix of the log (I-6).
 
-use crate::api::Step;
+use crate::api::{Op, Step};
 use crate::engine::checkpoint::PageRoom;
 use crate::engine::slab::{Queue, NONE};
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::{Core, Job};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
-use crate::format::log::Fold;
+use crate::format::log::{Entry, Fold};
 use crate::format::record::{Kind, Record};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::units::{bit, runs, Dev, Epoch, LogPos, MapId, Slot, PAGE_BYTES};
+use crate::units::{bit, low_bits, runs, Dev, Epoch, LogPos, MapId, Slot, PAGE_BYTES};
 
+/// Copies of a batch that is written with FUA instead of a flush, at most.
+const FUA_COPIES: u32 = 4;
 /// Chunks that one slot write takes at most.
 const RUN_MAX: u32 = 256;
 
@@ -41,6 +43,12 @@ pub(crate) struct Commit {
     pub(crate) copy_count: u32,
     /// Tasks that wait for their `Task::pos` to be durable.
     pub(crate) waiters: Queue,
+    /// The batch under way is written with FUA.
+    fua: bool,
+    /// A record, or a superblock, names all before it as durable.
+    pub(crate) noted: LogPos,
+    /// What was durable when the clock moved last.
+    still: LogPos,
     /// Something wants to be written.
     pub(crate) wanted: bool,
     /// Writes of the batch under way.
@@ -72,6 +80,12 @@ impl<P: Platform> Core<P> {
             return;
         }
         self.commit.wanted = false;
+        // All before the batch is durable: what it writes with FUA is a prefix too (I-6). Of many
+        // writes each would pay for itself what one flush does for all.
+        self.commit.fua = self.save.volatile
+            && self.save.fua
+            && self.commit.copy_count <= FUA_COPIES
+            && !self.mutant(Mutant::WriteBeforeFlush);
         self.take_copies();
         self.log.seal(&self.platform);
         self.commit.upto = self.log.head();
@@ -96,35 +110,42 @@ impl<P: Platform> Core<P> {
             let vol = self.vols.at(self.vol_of(t));
             let late = task.epoch != vol.newest && !self.mutant(Mutant::StaleEpoch);
             let stale = late || vol.lowers.is_some();
+            if task.job == Job::Ahead && stale {
+                self.unqueue_copy();
+                self.finish_task(t);
+                continue;
+            }
             if task.job == Job::Client && stale {
                 // A snapshot came or went: whether the copy is needed has to be looked up again.
-                let _ = self.tasks.pop(&mut self.commit.copies);
-                self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
-                self.tasks.at_mut(t).queued = false;
+                self.unqueue_copy();
                 self.begin_again(t);
                 continue;
             }
-            let (job, chunks) = (task.job, (task.need & !task.lost).count_ones());
+            let (job, op) = (task.job, task.op);
+            let chunks = (task.need & !task.lost).count_ones();
             let total = self.commit.copy_count.saturating_mul(chunks.max(1));
             let room = self.may_grow(chunks.saturating_add(4));
             if room == PageRoom::Later {
                 self.want_checkpoint();
                 break;
             }
-            if room == PageRoom::Never || u64::from(chunks) > self.slots.available_to(0) {
+            let own = if job == Job::Merge { self.space.restoring } else { 0 };
+            if room == PageRoom::Never || u64::from(chunks) > self.slots.available_to(own) {
+                if job == Job::Ahead || (job == Job::Client && op == Op::Discard) {
+                    // Nobody asked for it, or it is advice that there is no room to follow.
+                    self.unqueue_copy();
+                    self.finish_task(t);
+                    continue;
+                }
                 if job != Job::Merge {
                     self.save_full(u64::from(chunks));
                     break;
                 }
-                let _ = self.tasks.pop(&mut self.commit.copies);
-                self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
-                self.tasks.at_mut(t).queued = false;
+                self.unqueue_copy();
                 self.starve_merge(t, u64::from(chunks));
                 continue;
             }
-            let _ = self.tasks.pop(&mut self.commit.copies);
-            self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
-            self.tasks.at_mut(t).queued = false;
+            self.unqueue_copy();
             if let Err(fault) = self.take_copy(t, &mut run, &mut gather, total) {
                 self.fence(fault);
                 return;
@@ -140,6 +161,14 @@ impl<P: Platform> Core<P> {
         self.commit.wanted |= self.commit.copies.head != NONE && self.space_state_ok();
     }
 
+    /// Takes the first copy out of the queue.
+    fn unqueue_copy(&mut self) {
+        if let Some(t) = self.tasks.pop(&mut self.commit.copies) {
+            self.commit.copy_count = self.commit.copy_count.saturating_sub(1);
+            self.tasks.at_mut(t).queued = false;
+        }
+    }
+
     /// Records one copy, in pieces whose slots are adjacent.
     fn take_copy(
         &mut self,
@@ -150,6 +179,7 @@ impl<P: Platform> Core<P> {
     ) -> Result<(), Fault> {
         let task = self.tasks.at(t);
         let (need, lost, word, epoch) = (task.need, task.lost, task.word, task.epoch);
+        let merge = task.job == Job::Merge;
         let vol = self.vols.at(self.vol_of(t));
         let map = vol.map;
         if let (Some(m), Job::Client) = (vol.redirect, self.tasks.at(t).job) {
@@ -165,8 +195,13 @@ impl<P: Platform> Core<P> {
                 let next = self.units.next(unit);
                 if lost & bit(b) == 0 {
                     if run.1 == 0 {
-                        let left = (need & !lost).count_ones();
-                        *run = self.take_slots(want.max(left)).ok_or(crate::bug!())?;
+                        let left = (need & !lost & !low_bits(b)).count_ones();
+                        let got = if merge {
+                            self.take_slots_to_restore(left)
+                        } else {
+                            self.take_slots(want.max(left))
+                        };
+                        *run = got.ok_or(crate::bug!())?;
                     }
                     let slot = run.0;
                     *run = (slot.next(), run.1.saturating_sub(1));
@@ -188,11 +223,15 @@ impl<P: Platform> Core<P> {
         if piece.mask != 0 {
             self.put_logged(&piece, Some(sum.end()))?;
         }
+        // What the client does not write stays in place, where it may be read some other day.
+        let spared = if merge { 0 } else { lost & !self.tasks.at(t).in_place };
+        self.tasks.at_mut(t).need &= !spared;
+        let lost = lost & !spared;
         if lost != 0 {
             self.put_logged(&Record { kind: Kind::Lost, mask: lost, ..blank }, None)?;
             self.note_damage(map, epoch);
         }
-        let copied = u64::from((need & !lost).count_ones());
+        let copied = u64::from((need & !lost & !spared).count_ones());
         self.stats.copied = self.stats.copied.saturating_add(copied);
         self.versions.bump(word);
         Ok(())
@@ -241,8 +280,8 @@ impl<P: Platform> Core<P> {
             *piece = Piece::Chain(g.first, g.n, self.geometry.chunk_bytes());
         }
         let at = self.slot_byte(g.slot);
-        let step =
-            Step::Write { dev: Dev::SAVE, at, len: g.n << self.geometry.shift(), fua: false };
+        let fua = self.commit.fua;
+        let step = Step::Write { dev: Dev::SAVE, at, len: g.n << self.geometry.shift(), fua };
         self.open_step(Owner::Commit, step, pieces, 0);
         self.commit.io = self.commit.io.saturating_add(1);
     }
@@ -269,7 +308,8 @@ impl<P: Platform> Core<P> {
         let start = self.superblock.log_start.get();
         let at = start.saturating_add(block.saturating_mul(PAGE_BYTES));
         let pieces = [Piece::Log(pos.0, n), Piece::None, Piece::None, Piece::None];
-        let step = Step::Write { dev: Dev::SAVE, at, len: n.saturating_mul(4096), fua: false };
+        let fua = self.commit.fua;
+        let step = Step::Write { dev: Dev::SAVE, at, len: n.saturating_mul(4096), fua };
         self.open_step(Owner::Log, step, pieces, pos.0 << 8 | u64::from(n));
         self.commit.io = self.commit.io.saturating_add(1);
         self.stats.log_records = self.stats.log_records.saturating_add(u64::from(n));
@@ -309,7 +349,8 @@ impl<P: Platform> Core<P> {
             return;
         }
         self.commit.phase = Phase::Flushing;
-        if self.save.volatile && !self.mutant(Mutant::WriteBeforeFlush) {
+        let flush = self.save.volatile && !self.commit.fua;
+        if flush && !self.mutant(Mutant::WriteBeforeFlush) {
             let step = Step::Flush { dev: Dev::SAVE };
             self.open_step(Owner::CommitFlush, step, [Piece::None; SEGS], 0);
         } else {
@@ -354,6 +395,26 @@ impl<P: Platform> Core<P> {
         task.pos = pos;
         task.queued = true;
         self.tasks.push(&mut self.commit.waiters, t);
+        self.commit.wanted = true;
+    }
+
+    /// The clock has moved: when nothing happened since it did before, a record names what is
+    /// durable, so that recovery would know of damage to any of it (I-7).
+    pub(crate) fn tick_note(&mut self) {
+        let c = &mut self.commit;
+        let durable = c.durable;
+        let still = core::mem::replace(&mut c.still, durable) == durable;
+        let idle = c.phase == Phase::Idle && !c.wanted && self.log.last() == durable;
+        if !still || !idle || durable <= c.noted || !self.started || self.fenced.is_some() {
+            return;
+        }
+        if self.closing || self.checkpoint.is_running() || !self.log_has_room(1) {
+            return;
+        }
+        match self.push_entry(&Entry::Note) {
+            Ok(pos) => self.commit.noted = pos,
+            Err(fault) => self.fence(fault),
+        }
         self.commit.wanted = true;
     }
 }

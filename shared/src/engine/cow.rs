@@ -9,7 +9,7 @@
 
 use crate::api::{Op, Step};
 use crate::engine::step::{Owner, Piece, SEGS};
-use crate::engine::task::{Stage, What};
+use crate::engine::task::{Job, Stage, What};
 use crate::engine::view::{Dir, Level};
 use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;
@@ -29,7 +29,7 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at_mut(t);
         task.epoch = newest;
         if task.op == Op::Discard {
-            return self.discard_in_place(t);
+            self.whole_discard(t, newest);
         }
         let want = self.uncopied(t, newest);
         if newest == Epoch(0) || want == 0 {
@@ -55,7 +55,8 @@ impl<P: Platform> Core<P> {
             return self.wait_for_claim(t, map, word);
         }
         let mut all = want;
-        for (first, len) in runs(self.span_of(t, want) & !want) {
+        let stream = self.note_stream(t, want);
+        for (first, len) in runs(self.span_of(t, want, stream) & !want) {
             for bit in first..first.saturating_add(len) {
                 let one = bit_range(bit, 1);
                 if !self.claims.locked(map, word, one) {
@@ -70,19 +71,20 @@ impl<P: Platform> Core<P> {
         task.lock = lock;
         task.need = all;
         task.stage = Stage::Lookup;
+        self.copy_span(t);
         self.copy_lookup(t);
     }
 
-    /// The copy spans that `want` touches, inside the volume and without restoring chunks or those
-    /// known to be copied.
-    fn span_of(&self, t: u32, want: u64) -> u64 {
+    /// The copy spans that `want` touches and what is copied ahead of it in its word, inside the
+    /// volume and without restoring chunks or those known to be copied.
+    fn span_of(&self, t: u32, want: u64, stream: u64) -> u64 {
         let task = self.tasks.at(t);
         let vol = self.vols.at(self.vol_of(t));
-        let span = self.span_chunks;
-        if span <= 1 || vol.redirect.is_some() {
+        let span = self.span_chunks.min(64);
+        if (span <= 1 && stream == 0) || vol.redirect.is_some() {
             return want;
         }
-        let mut out = 0;
+        let mut out = stream;
         for (first, len) in runs(want) {
             let from = first & !span.saturating_sub(1);
             let last = first.saturating_add(len).saturating_sub(1) | span.saturating_sub(1);
@@ -190,6 +192,9 @@ impl<P: Platform> Core<P> {
 
     /// All chunks that the task writes in place are copied, unless a snapshot was taken meanwhile.
     pub(crate) fn write_in_place(&mut self, t: u32) {
+        if self.tasks.at(t).job == Job::Ahead {
+            return self.finish_task(t);
+        }
         let vol = self.vol_of(t);
         let stale = self.vols.at(vol).newest != self.tasks.at(t).epoch;
         let lost = self.views.at(self.tasks.at(t).view).lost;
@@ -232,18 +237,14 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Discards what is copied already; the rest stays, because a discard is advice and must not
-    /// fill the save volume.
-    fn discard_in_place(&mut self, t: u32) {
-        let vol = self.vol_of(t);
-        let newest = self.vols.at(vol).newest;
-        if newest != Epoch(0) {
-            let uncopied = self.uncopied(t, newest);
-            self.tasks.at_mut(t).in_place &= !uncopied;
+    /// The whole chunks that a discard is about. A discard is advice and must not fill the save
+    /// volume: what is not copied stays, unless the pool says that it be copied first.
+    fn whole_discard(&mut self, t: u32, newest: Epoch) {
+        let mut chunks = self.tasks.at(t).in_place & self.covered(t);
+        if newest != Epoch(0) && self.superblock.discard.get() == 0 {
+            chunks &= !self.uncopied(t, newest);
         }
-        let task = self.tasks.at_mut(t);
-        task.in_place &= self.geometry.mask_whole(task.at, task.len);
-        self.write_in_place(t);
+        self.tasks.at_mut(t).in_place = chunks;
     }
 
     /// The chunks of a word that lie inside a volume of `size` bytes.
@@ -254,7 +255,7 @@ impl<P: Platform> Core<P> {
 
     /// The device of a production by its number.
     pub(crate) fn vol_by_dev(&self, dev: Dev) -> Option<u32> {
-        (0..self.vols.len()).find(|&v| {
+        (0..self.vols.top()).find(|&v| {
             let vol = self.vols.at(v);
             vol.live && !vol.clone && vol.dev == dev
         })

@@ -55,6 +55,10 @@ impl<P: Platform> Core<P> {
         match self.tasks.at(t).stage {
             Stage::Begin if vol == crate::engine::slab::NONE => self.finish_task(t),
             Stage::Begin if clone => self.join_flush(t),
+            Stage::Begin if !self.vols.at(vol).volatile => {
+                self.tasks.at_mut(t).stage = Stage::Last;
+                self.ready(t);
+            }
             Stage::Begin => {
                 if self.steps.room() == 0 {
                     return self.wait_for_steps(t);

@@ -14,6 +14,15 @@ use crate::units::{EntityId, Epoch, LogPos, MapId};
 
 /// Blocks of the log that only shrinking and checkpoints may take.
 pub(crate) const RESERVE: u64 = 2;
+/// Blocks of the log that may be on their way at once.
+const STAGED: u64 = 60;
+/// Records that take as much of the log as one entity.
+const ENTITY_RECORDS: u32 = 26;
+
+/// Blocks of the log that so many records take at most.
+fn log_blocks(records: u32) -> u64 {
+    u64::from(records / 64).saturating_add(2)
+}
 
 impl<P: Platform> Core<P> {
     pub(crate) fn push_entry(&mut self, entry: &Entry<'_>) -> Result<LogPos, Fault> {
@@ -58,8 +67,9 @@ impl<P: Platform> Core<P> {
     fn count_copied(&mut self, map: MapId, epoch: Epoch, slots: u64) {
         if let Some(snapshot) = self.catalog.snapshot_at(map, epoch) {
             let (id, used, refer) = (snapshot.id(), snapshot.used.get(), snapshot.refer.get());
-            let slots = used.saturating_add(slots);
-            self.catalog.set_used(id, slots, refer);
+            // As if none of it were older: the count (`lifecycle/count.rs`) knows better.
+            let refer = refer.saturating_add(slots);
+            self.catalog.set_used(id, used.saturating_add(slots), refer);
         }
         self.count_used(map, i64::try_from(slots).unwrap_or(0));
     }
@@ -85,6 +95,7 @@ impl<P: Platform> Core<P> {
             .push(&self.platform, &Entry::Entity(draft), Room::Reserve)
             .map_err(|_| crate::bug!())?;
         self.catalog.put(draft)?;
+        self.versions.changed();
         Ok(draft.id())
     }
 
@@ -94,21 +105,39 @@ impl<P: Platform> Core<P> {
         self.log
             .push(&self.platform, &Entry::Entity(edit), Room::Reserve)
             .map_err(|_| crate::bug!())?;
+        self.versions.changed();
         self.catalog.put(edit)
     }
 
     /// Logs that an entity is removed, and removes it.
     pub(crate) fn log_remove(&mut self, id: EntityId) -> Result<(), Fault> {
+        self.versions.changed();
         self.push_entry(&Entry::Remove(id))?;
         self.catalog.remove(id).map(|_| ())
     }
 
-    /// Whether so many records (or entities, at 26 each) can be logged and put now.
+    /// Whether so many records can be logged and put now.
     pub(crate) fn log_has_room(&mut self, records: u32) -> bool {
-        let blocks = u64::from(records / 64).saturating_add(2);
+        self.has_room(log_blocks(records), records)
+    }
+
+    /// Whether so many entities can be logged now.
+    pub(crate) fn log_has_room_for_entities(&mut self, entities: u32) -> bool {
+        self.has_room(log_blocks(entities.saturating_mul(ENTITY_RECORDS)), 0)
+    }
+
+    /// Whether so many entities can ever be logged at once: no checkpoint makes more room than
+    /// there is when the log is empty.
+    pub(crate) fn log_can_take_entities(&self, entities: u32) -> bool {
+        let blocks = log_blocks(entities.saturating_mul(ENTITY_RECORDS));
+        let ring = self.superblock.log_blocks.get();
+        blocks < STAGED && blocks.saturating_add(RESERVE).saturating_add(1) < ring
+    }
+
+    fn has_room(&mut self, blocks: u64, records: u32) -> bool {
         let ring = self.log.free_blocks() > blocks.saturating_add(RESERVE);
         let staged = self.log.head().since(self.log.written());
-        let stage = staged.saturating_add(blocks) < 60;
+        let stage = staged.saturating_add(blocks) < STAGED;
         let delta = self.layers.active.room() > usize::try_from(records).unwrap_or(usize::MAX);
         if !stage {
             self.commit.wanted = true;

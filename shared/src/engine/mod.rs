@@ -11,6 +11,7 @@
 //! A request's way: `client.rs` takes it; reads go through `read.rs`, writes of production through
 //! `cow.rs`, writes of clones and of unsettled chunks through `redirect.rs`.
 
+mod ahead;
 pub(crate) mod checkpoint;
 mod claims;
 mod client;
@@ -21,6 +22,7 @@ mod flush;
 mod journal;
 mod open;
 mod page;
+mod promise;
 mod read;
 mod redirect;
 mod slab;
@@ -31,8 +33,12 @@ mod units;
 mod view;
 mod views;
 mod walk;
+mod water;
 
-pub use open::{OpenError, Production};
+pub use open::{
+    OpenError, Production, Short, CACHE_PAGES_MIN, COPY_UNITS_MIN, DELTA_RECORDS_MIN, VIEWS,
+    VOLUMES,
+};
 pub use views::Attached;
 
 use crate::api::{Device, Done, Limits, Seg, Step, StepId};
@@ -57,7 +63,11 @@ pub(crate) use view::{Dir, Level, View, Volume, LEVELS};
 pub(crate) use walk::{Levels, Stop};
 
 /// For each of some hashes of words, how often a record of such a word changed.
-pub(crate) struct Versions<P: Platform>(P::Array<u64>);
+pub(crate) struct Versions<P: Platform> {
+    words: P::Array<u64>,
+    /// How often anything changed: records, or who reads them.
+    changes: u64,
+}
 
 impl<P: Platform> Versions<P> {
     fn index(word: Word) -> usize {
@@ -65,17 +75,28 @@ impl<P: Platform> Versions<P> {
     }
 
     pub(crate) fn of(&self, word: Word) -> u64 {
-        self.0.get(Self::index(word)).copied().unwrap_or(0)
+        self.words.get(Self::index(word)).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Views are made of something else.
+    pub(crate) fn changed(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
     }
 
     fn bump_all(&mut self) {
-        for n in self.0.iter_mut() {
+        self.changed();
+        for n in self.words.iter_mut() {
             *n = n.wrapping_add(1);
         }
     }
 
     pub(crate) fn bump(&mut self, word: Word) {
-        if let Some(n) = self.0.get_mut(Self::index(word)) {
+        self.changed();
+        if let Some(n) = self.words.get_mut(Self::index(word)) {
             *n = n.wrapping_add(1);
         }
     }
@@ -214,6 +235,8 @@ impl<P: Platform> Core<P> {
             Job::Sweep => self.run_sweep(t),
             Job::Merge => self.run_merge(t),
             Job::MergePlan => self.run_plan(t),
+            Job::Count => self.run_count(t),
+            Job::Ahead => self.run_ahead(t),
         }
     }
 

@@ -194,8 +194,8 @@ impl<P: Platform> Core<P> {
         let need = self.tasks.at(t).fresh_need;
         if need != 0 || self.tasks.at(t).zero != 0 {
             let vol = self.vols.at(self.vol_of(t));
-            let over =
-                vol.quota != 0 && vol.used.saturating_add(u64::from(need.count_ones())) > vol.quota;
+            let more = u64::from(need.count_ones());
+            let over = more != 0 && vol.quota != 0 && vol.used.saturating_add(more) > vol.quota;
             if over {
                 return self.fail_task(t, Fault::NoSpace);
             }
@@ -261,7 +261,7 @@ impl<P: Platform> Core<P> {
             for at in first..first.saturating_add(len) {
                 if run.1 == 0 {
                     let want = (need & !given).count_ones();
-                    match self.take_slots(want) {
+                    match self.take_slots_for(self.vol_of(t), want) {
                         Some(got) => run = got,
                         None => {
                             self.take_back_slots(t, given);
@@ -285,6 +285,9 @@ impl<P: Platform> Core<P> {
             for at in first..first.saturating_add(len) {
                 let place = self.tasks.at(t).place(at);
                 self.release_slots(place.slot, 1);
+                if let Some(map) = self.vols.at(self.vol_of(t)).redirect {
+                    self.count_used(map, -1);
+                }
             }
         }
     }
@@ -395,8 +398,6 @@ impl<P: Platform> Core<P> {
                 slot: head.slot,
             };
             self.layers.fresh.put(record)?;
-            let n = u64::from(record.slots());
-            self.count_used(map, i64::try_from(n).unwrap_or(0));
         }
         if mask != 0 {
             self.versions.bump(word);

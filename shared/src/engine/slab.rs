@@ -22,6 +22,7 @@ pub(crate) struct Slab<P: Platform, T> {
     sink: P::Box<T>,
     free: u32,
     used: u32,
+    top: u32,
     len: u32,
     pub(crate) strays: u32,
 }
@@ -39,6 +40,7 @@ impl<P: Platform, T: Clone> Slab<P, T> {
             sink: p.boxed(|| fill.clone()).ok_or(Fault::NoMemory)?,
             free: if len == 0 { NONE } else { 0 },
             used: 0,
+            top: 0,
             len,
             strays: 0,
         })
@@ -51,6 +53,7 @@ impl<P: Platform, T: Clone> Slab<P, T> {
         self.free = *link;
         *link = NONE;
         self.used = self.used.saturating_add(1);
+        self.top = self.top.max(at.saturating_add(1));
         Some(at)
     }
 
@@ -68,6 +71,11 @@ impl<P: Platform, T: Clone> Slab<P, T> {
 
     pub(crate) fn left(&self) -> u32 {
         self.len.saturating_sub(self.used)
+    }
+
+    /// No element from this one on was ever taken: what goes over all in use ends here.
+    pub(crate) fn top(&self) -> u32 {
+        self.top
     }
 
     pub(crate) fn len(&self) -> u32 {

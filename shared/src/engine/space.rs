@@ -35,9 +35,13 @@ pub(crate) struct Space<P: Platform> {
     /// Production waits for slots.
     pub(crate) full: bool,
     /// The record that gives up a snapshot must be durable before production goes on.
-    giving_up: Option<LogPos>,
+    pub(crate) giving_up: Option<LogPos>,
+    /// Below low water, and told so.
+    pub(crate) low: bool,
     /// `FULL` was told.
     told: bool,
+    /// Free slots that are promised to the restore under way (`promise.rs`).
+    pub(crate) restoring: u64,
 }
 
 impl<P: Platform> Space<P> {
@@ -50,7 +54,9 @@ impl<P: Platform> Space<P> {
             need: 0,
             full: false,
             giving_up: None,
+            low: false,
             told: false,
+            restoring: 0,
         })
     }
 }
@@ -99,6 +105,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn save_full(&mut self, need: u64) {
         self.space.full = true;
         self.space.need = need;
+        self.drop_ahead();
         if !core::mem::replace(&mut self.space.told, true) {
             self.event(FULL, 0, &crate::control::Name::default(), self.save.size);
         }
@@ -126,15 +133,17 @@ impl<P: Platform> Core<P> {
         if self.space.growing.is_some() || self.fenced.is_some() {
             return true;
         }
-        if self.space.freed > 0 {
+        let grown = self.superblock.slots.get() > self.slots.count();
+        if self.space.freed > 0 || grown {
             self.want_checkpoint();
         }
-        if self.space.freed > 0 || self.space.freezing > 0 || self.is_sweeping() {
+        if self.space.freed > 0 || grown || self.space.freezing > 0 || self.is_sweeping() {
             return true;
         }
         match self.superblock.when_full.get() {
-            0 => self.grow(),
-            1 => self.give_up_oldest(),
+            0 => self.grow() || self.forgo(),
+            1 => self.forgo() || self.give_up_oldest(),
+            3 => self.forgo(),
             _ => false,
         }
     }
@@ -183,19 +192,43 @@ impl<P: Platform> Core<P> {
         self.want_checkpoint();
     }
 
-    /// Gives up the oldest snapshot that nobody needs; false if there is none.
-    fn give_up_oldest(&mut self) -> bool {
+    /// Whether no snapshot can be given up just now.
+    fn must_wait(&mut self) -> bool {
         // A command at its moment has looked at its snapshots already.
         let moment = self.lifecycle.moment != crate::engine::NONE;
-        if moment || self.space.giving_up.is_some() || !self.log_has_room(80) {
+        moment || self.space.giving_up.is_some() || !self.log_has_room(80)
+    }
+
+    /// Gives up what a restore took for itself, if somebody waits for slots; false if there is
+    /// nothing of that.
+    fn forgo(&mut self) -> bool {
+        let Some(id) = self.forgone().filter(|_| self.is_pressed()) else { return false };
+        if self.must_wait() {
             return true;
         }
+        if let Err(fault) = self.give_up(id) {
+            self.fence(fault);
+        }
+        true
+    }
+
+    /// Gives up the oldest snapshot that nobody needs; false if there is none.
+    fn give_up_oldest(&mut self) -> bool {
+        if self.must_wait() {
+            return true;
+        }
+        let restore = self.restore_now().filter(|_| self.is_pressed());
+        let spared = |id: EntityId| match &restore {
+            // Of those that destroying spares it needs but what it reads from.
+            Some(r) => [r.x.get(), r.r.get(), r.before.get()].contains(&id.0),
+            None => self.pinned(id),
+        };
         let victim = self
             .catalog
             .iter()
             .filter(|e| e.kind() == Some(Kind::Snapshot) && e.base().is_none())
             .filter(|e| e.is_living_snapshot() && !e.has(FLAG_HELD))
-            .filter(|e| self.catalog.dependants(e.id()).next().is_none() && !self.pinned(e.id()))
+            .filter(|e| self.catalog.dependants(e.id()).next().is_none() && !spared(e.id()))
             .min_by_key(|e| e.epoch())
             .map(Entity::id);
         let Some(id) = victim else { return false };
@@ -214,6 +247,11 @@ impl<P: Platform> Core<P> {
             e.set_flags(FLAG_DEFERRED, false);
             e.reason = 1.into();
         })?;
+        let production = self.catalog.volume_of_map(map).map(Entity::id).unwrap_or_default();
+        let undoes = |e: &&Entity| e.restoring().is_some_and(|r| r.before.get() == id.0);
+        if self.catalog.get(production).filter(undoes).is_some() {
+            self.change(production, |e| e.restore.before = 0.into())?;
+        }
         self.log_sweep(crate::engine::NONE, map)?;
         self.end_group()?;
         self.cut_off(id);
@@ -265,8 +303,13 @@ impl<P: Platform> Core<P> {
         let clone = self.vols.at(self.vol_of(t)).clone;
         let freed = self.space.freed.saturating_add(self.space.freezing);
         let policy = self.superblock.when_full.get();
-        if freed == 0 && ((clone && policy != 0) || policy == 3 || self.closing) {
+        let forgoes = !clone && (self.space.giving_up.is_some() || self.forgone().is_some());
+        let fails = (clone && policy != 0) || (policy == 3 && !forgoes) || self.closing;
+        if freed == 0 && fails {
             return self.fail_task(t, Fault::NoSpace);
+        }
+        if !clone {
+            return self.wait_for_settling(t);
         }
         self.tasks.at_mut(t).stage = Stage::Durable;
         self.wait_for_room(t);

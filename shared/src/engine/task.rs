@@ -90,6 +90,10 @@ pub(crate) enum Job {
     Merge,
     /// Plans the batches of the merge.
     MergePlan,
+    /// Copies ahead of first writes.
+    Ahead,
+    /// Counts what volumes and snapshots use.
+    Count,
 }
 
 /// Where a task goes on. Each job uses the stages in the order of its own module.

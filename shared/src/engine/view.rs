@@ -107,6 +107,8 @@ pub(crate) struct Volume<P: Platform> {
     pub(crate) clone: bool,
     /// Its device (production).
     pub(crate) dev: Dev,
+    /// The device has a volatile cache.
+    pub(crate) volatile: bool,
     pub(crate) size: u64,
     /// Its own map.
     pub(crate) map: MapId,
@@ -129,7 +131,18 @@ pub(crate) struct Volume<P: Platform> {
     pub(crate) writers: u32,
     /// Slots of its map, and the limit for them (0: none).
     pub(crate) used: u64,
+    /// Slots that it may use at most; 0 for no end.
     pub(crate) quota: u64,
+    /// Slots that are kept for it, those that it uses among them.
+    pub(crate) reservation: u64,
+    /// Free slots that are promised to it (`promise.rs`).
+    pub(crate) promised: u64,
+    /// The view that copies ahead look up through.
+    pub(crate) ahead: u32,
+    /// The chunk behind the last first write and what was copied with it, and how many first writes
+    /// began there, one after another.
+    pub(crate) last_end: u64,
+    pub(crate) streak: u32,
     pub(crate) reads_served: u64,
     pub(crate) writes_served: u64,
 }
@@ -147,6 +160,7 @@ impl<P: Platform> Volume<P> {
             id: EntityId(0),
             clone: false,
             dev: Dev::SAVE,
+            volatile: true,
             size: 0,
             map: MapId(0),
             newest: Epoch(0),
@@ -161,6 +175,11 @@ impl<P: Platform> Volume<P> {
             writers: 0,
             used: 0,
             quota: 0,
+            reservation: 0,
+            promised: 0,
+            ahead: crate::engine::slab::NONE,
+            last_end: u64::MAX,
+            streak: 0,
             reads_served: 0,
             writes_served: 0,
         }

@@ -45,7 +45,7 @@ impl<P: Platform> Core<P> {
         if vol != NONE && !self.is_online(vol) {
             return Err(Refusal::Fenced);
         }
-        let at = self.views.take().ok_or(Refusal::NoMemory)?;
+        let at = self.views.take().ok_or(Refusal::TableFull)?;
         *self.views.at_mut(at) = View { open: true, id, write, vol, size, ..View::FREE };
         if !self.fill_view(at) {
             self.views.at_mut(at).open = false;
@@ -193,7 +193,7 @@ impl<P: Platform> Core<P> {
 
     /// Makes all views anew: what they are made of has changed.
     pub(crate) fn rebuild_views(&mut self) {
-        for at in 0..self.views.len() {
+        for at in 0..self.views.top() {
             let view = self.views.at(at);
             if view.open && !view.lost && !self.fill_view(at) {
                 self.views.at_mut(at).lost = true;
@@ -204,7 +204,7 @@ impl<P: Platform> Core<P> {
 
     /// Cuts off all who have the object open.
     pub(crate) fn cut_off(&mut self, id: EntityId) {
-        for at in 0..self.views.len() {
+        for at in 0..self.views.top() {
             let view = self.views.at_mut(at);
             if view.open && view.id == id {
                 view.lost = true;
@@ -219,7 +219,7 @@ impl<P: Platform> Core<P> {
 
     /// Cuts off those who have the volume open for writing.
     pub(crate) fn cut_off_writers(&mut self, v: u32) {
-        for at in 0..self.views.len() {
+        for at in 0..self.views.top() {
             let view = self.views.at_mut(at);
             if view.open && view.vol == v && view.write {
                 view.lost = true;
@@ -232,7 +232,7 @@ impl<P: Platform> Core<P> {
 
     /// Whether anybody has the object open.
     pub(crate) fn is_open(&self, id: EntityId) -> bool {
-        (0..self.views.len()).any(|at| {
+        (0..self.views.top()).any(|at| {
             let view = self.views.at(at);
             view.open && !view.lost && view.id == id
         })
@@ -245,7 +245,7 @@ impl<P: Platform> Core<P> {
 
     /// The volume of an entity.
     pub(crate) fn vol_of_entity(&self, id: EntityId) -> Option<u32> {
-        (0..self.vols.len()).find(|&v| self.vols.at(v).live && self.vols.at(v).id == id)
+        (0..self.vols.top()).find(|&v| self.vols.at(v).live && self.vols.at(v).id == id)
     }
 
     /// Whether a volume's device, or that of its production, is there.
@@ -276,6 +276,7 @@ impl<P: Platform> Core<P> {
         let clone = entity.kind() == Some(Kind::Clone);
         let (dev, size) = (device_of(entity), entity.size.get());
         let (used, quota) = (entity.used.get(), entity.quota.get() >> self.geometry.shift());
+        let reservation = self.slots_for(entity.reservation.get());
         let v = self.vols.take().ok_or(Fault::NoMemory)?;
         *self.vols.at_mut(v) = Volume {
             live: true,
@@ -285,30 +286,37 @@ impl<P: Platform> Core<P> {
             size,
             used,
             quota,
+            reservation,
             ..Volume::free()
         };
         self.refresh_volume(v);
+        self.keep_promise(v);
         Ok(())
     }
 
     /// Takes a volume out of the table.
     pub(crate) fn drop_volume(&mut self, v: u32) {
-        for at in 0..self.views.len() {
+        for at in 0..self.views.top() {
             let view = self.views.at_mut(at);
             if view.vol == v {
                 view.vol = NONE;
                 view.lost = true;
             }
         }
+        self.drop_promise(v);
         let vol = self.vols.at_mut(v);
         vol.live = false;
         vol.hold = false;
+        let ahead = core::mem::replace(&mut vol.ahead, NONE);
         let fast = vol.fast.take();
         let mut held = core::mem::take(&mut vol.held);
         if let Some(fast) = fast {
             fast.set(crate::fast::Mode::Slow, Epoch(0));
         }
         self.wake_all(&mut held);
+        if ahead != NONE {
+            self.views.give(ahead);
+        }
         self.vols.give(v);
     }
 
@@ -354,7 +362,7 @@ impl<P: Platform> Core<P> {
         if !core::mem::take(&mut self.lowering) {
             return;
         }
-        for v in 0..self.vols.len() {
+        for v in 0..self.vols.top() {
             // Writes under way were resolved under the newest epoch as it still is (I-13).
             let quiet = self.vols.at(v).writes == 0 || self.vols.at(v).redirect.is_none();
             match self.vols.at(v).lowers {
@@ -377,7 +385,7 @@ impl<P: Platform> Core<P> {
 
     /// As `refresh_volume`, for all of them.
     pub(crate) fn refresh_volumes(&mut self) {
-        for v in 0..self.vols.len() {
+        for v in 0..self.vols.top() {
             if self.vols.at(v).live {
                 self.refresh_volume(v);
             }

@@ -44,6 +44,9 @@ pub struct NewPool<'a> {
     pub productions: &'a [NewProduction<'a>],
 }
 
+/// Percent of slots that a new pool has as its low water.
+const LOW_WATER: u32 = 5;
+
 /// Why a pool cannot be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CreateError {
@@ -82,6 +85,7 @@ pub fn create<P: Platform>(
     s.lay_out(&pool.layout).map_err(CreateError::Layout)?;
     s.when_full = pool.when_full.into();
     s.copy_span = pool.copy_span.into();
+    s.low_water = LOW_WATER.into();
     s.written_ns = pool.time_ns.into();
     s.generation = 1.into();
     s.clean = 1.into();

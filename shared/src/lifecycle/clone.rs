@@ -42,7 +42,7 @@ impl<P: Platform> Core<P> {
         self.check_new_name(other)?;
         self.catalog.reserve(&self.platform, 8).map_err(|_| (Refusal::NoMemory, *other))?;
         if self.vols.left() == 0 {
-            return Err((Refusal::NoMemory, *other));
+            return Err((Refusal::TableFull, *other));
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::api::Step;
 use crate::control::{
-    Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE,
-    FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
+    Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_COUNT, FLAG_DEFER, FLAG_DRY_RUN,
+    FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
 };
 use crate::engine::checkpoint::{PageRoom, SHRINK};
 use crate::engine::{Core, Stage};
@@ -20,8 +20,13 @@ use crate::units::EntityId;
 /// Behind every verb's last step: its records are durable, and the reply goes out.
 pub(crate) const LOGGED: Stage = Stage::Step(250);
 
-const FLAGS: u32 =
-    FLAG_DEFER | FLAG_DRY_RUN | FLAG_FORCE | FLAG_NO_UNDO | FLAG_OLD_FIRST | FLAG_RECURSIVE;
+const FLAGS: u32 = FLAG_COUNT
+    | FLAG_DEFER
+    | FLAG_DRY_RUN
+    | FLAG_FORCE
+    | FLAG_NO_UNDO
+    | FLAG_OLD_FIRST
+    | FLAG_RECURSIVE;
 
 impl<P: Platform> Core<P> {
     /// The command of a task.
@@ -200,7 +205,11 @@ impl<P: Platform> Core<P> {
 
     /// Whether there is room to log so many entities; else the task waits.
     pub(crate) fn may_change(&mut self, t: u32, entries: u32) -> bool {
-        if !self.log_has_room(entries.saturating_mul(26)) {
+        if !self.log_can_take_entities(entries) {
+            self.refuse(t, Refusal::TooMany);
+            return false;
+        }
+        if !self.log_has_room_for_entities(entries) {
             self.want_checkpoint();
             self.wait_for_room(t);
             return false;

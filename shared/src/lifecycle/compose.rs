@@ -93,6 +93,9 @@ impl<P: Platform> Core<P> {
         self.put_logged(&gone, None)?;
         self.layers.fresh.remove(gone.group(), bit(b))?;
         self.layers.pending.remove(gone.group(), bit(b))?;
+        if version.what == What::New {
+            self.count_used(m, -1);
+        }
         match (holder, version.what) {
             (Some(epoch), What::New) => {
                 self.put_logged(&Record { epoch, slot: version.slot, ..blank }, None)
@@ -128,6 +131,7 @@ impl<P: Platform> Core<P> {
             self.layers.fresh.remove(gone.group(), bit(b))?;
             self.layers.pending.remove(gone.group(), bit(b))?;
             if version.what == What::New {
+                self.count_used(m, -1);
                 for free in free_run(version.slot, 1) {
                     self.put_logged(&free, None)?;
                 }

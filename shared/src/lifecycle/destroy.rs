@@ -20,6 +20,9 @@ const GROUP: usize = 8;
 impl<P: Platform> Core<P> {
     /// Runs the command `Destroy`.
     pub(crate) fn run_destroy(&mut self, t: u32) {
+        if self.flag(t, FLAG_DRY_RUN) && self.wait_for_count(t) {
+            return;
+        }
         if !self.take_moment(t) {
             return;
         }

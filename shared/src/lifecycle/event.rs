@@ -8,8 +8,8 @@ use crate::fault::Fault;
 use crate::platform::Platform;
 use crate::units::{Epoch, MapId};
 
-// 1 is free: slots below the low water.
-
+/// Few slots are left.
+pub(crate) const LOW_WATER: u32 = 1;
 /// The save volume is full.
 pub(crate) const FULL: u32 = 2;
 /// It has grown.
@@ -67,6 +67,7 @@ impl<P: Platform> Core<P> {
         if !self.started || self.fenced.is_some() {
             return;
         }
+        self.look_at_water();
         self.start_sweep();
         self.start_merge();
         let id = core::mem::take(&mut self.lifecycle.damaged);
@@ -82,6 +83,9 @@ impl<P: Platform> Core<P> {
     /// The clock has moved.
     pub(crate) fn tick_lifecycle(&mut self) {
         self.tick_merge();
+        self.tick_count();
+        self.tick_water();
+        self.tick_note();
         if self.lifecycle.moment != NONE && self.lifecycle.draining != 0 {
             self.look_at_drains();
         }

@@ -64,7 +64,7 @@ pub(crate) struct Merge<P: Platform> {
     /// The production, and the view that its merge reads through.
     pub(crate) vol: u32,
     pub(crate) view: u32,
-    active: bool,
+    pub(super) active: bool,
     /// It begins when the log is durable up to here: the restore's own record.
     after: LogPos,
     stopping: bool,
@@ -86,7 +86,7 @@ pub(crate) struct Merge<P: Platform> {
     /// Chunks were skipped: go round again.
     pub(crate) again: bool,
     /// A word needs so many slots, and there were not as many; 0: none waits for slots.
-    starved: u64,
+    pub(super) starved: u64,
     /// A word could not be copied: the merge waits until then before it tries again.
     pub(super) retry_ns: u64,
     pub(crate) retried: u32,
@@ -156,6 +156,11 @@ impl<P: Platform> Merge<P> {
 
     pub(crate) fn is_active(&self) -> bool {
         self.active
+    }
+
+    /// Whether it waits for slots.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved != 0
     }
 
     /// Its tasks must come to an end, or may go on.
@@ -261,26 +266,6 @@ impl<P: Platform> Core<P> {
         self.merge_ended();
     }
 
-    /// A word's merge finds no slots: it lets go of everything, and the merge waits until there are
-    /// so many. Requests go on meanwhile.
-    pub(crate) fn starve_merge(&mut self, t: u32, need: u64) {
-        self.lifecycle.merge.starved = self.lifecycle.merge.starved.max(need);
-        self.end_word(t, true);
-    }
-
-    /// Looks whether a merge that waits for slots can go on, else how to get some.
-    fn feed_merge(&mut self) {
-        let need = self.lifecycle.merge.starved;
-        if need == 0 || !self.lifecycle.merge.active {
-            return;
-        }
-        if self.slots.available_to(0) >= need {
-            self.lifecycle.merge.starved = 0;
-            return self.wake_plan();
-        }
-        self.ask_for_space();
-    }
-
     /// Wakes those who wait until the merge has stopped.
     pub(crate) fn merge_ended(&mut self) {
         if !self.lifecycle.merge.is_busy() {
@@ -298,8 +283,8 @@ impl<P: Platform> Core<P> {
             || m.starved != 0
             || m.retry_ns > self.now_ns
             || (busy && m.words != 0)
-            || rate == 0
-            || (rate != u64::MAX && m.tokens == 0))
+            // Clients that wait for slots wait for the merge: it must not be slow, or paused.
+            || (!self.space.full && (rate == 0 || (rate != u64::MAX && m.tokens == 0))))
     }
 
     fn merge_rate(&self) -> u64 {
@@ -440,7 +425,7 @@ impl<P: Platform> Core<P> {
         if m.waiting == 0 || m.flush_io != 0 || !enough || self.steps.room() < 4 {
             return;
         }
-        let dev = self.vols.at(m.vol).dev;
+        let (dev, volatile) = (self.vols.at(m.vol).dev, self.vols.at(m.vol).volatile);
         let m = &mut self.lifecycle.merge;
         m.flushing = core::mem::take(&mut m.flush_wait);
         m.waiting = 0;
@@ -452,7 +437,7 @@ impl<P: Platform> Core<P> {
             let step = Step::Flush { dev: Dev::SAVE };
             self.open_step(Owner::MergeFlush, step, [Piece::None; SEGS], 0);
         }
-        if skip {
+        if skip || !volatile {
             return self.merge_flushed(Ok(()));
         }
         self.open_step(Owner::MergeFlush, Step::Flush { dev }, [Piece::None; SEGS], 0);

@@ -11,18 +11,22 @@
 mod clone;
 mod command;
 mod compose;
+mod count;
 mod destroy;
 pub(crate) mod event;
+mod forgo;
 mod merge;
 mod moment;
 mod property;
 mod refresh;
 mod restore;
+mod room;
 mod runs;
 mod settle;
 mod show;
 mod snapshot;
 mod sweep;
+mod tally;
 
 use crate::api::{Limits, Submit};
 use crate::engine::{Core, Job, Queue, Slab, NONE};
@@ -53,6 +57,8 @@ pub(crate) struct Slot {
     pub(crate) reply_len: usize,
     pub(crate) rows: u32,
     pub(crate) done: bool,
+    /// It has waited for a count.
+    pub(crate) counted: bool,
 }
 
 /// Commands, events, and the work behind them.
@@ -82,6 +88,7 @@ pub(crate) struct Lifecycle<P: Platform> {
     pub(crate) merge: Merge<P>,
     pub(crate) walker: P::Box<runs::Walker>,
     pub(crate) walker_waiters: Queue,
+    pub(crate) counter: P::Box<tally::Counter<P>>,
 }
 
 impl<P: Platform> Lifecycle<P> {
@@ -106,6 +113,7 @@ impl<P: Platform> Lifecycle<P> {
             merge: Merge::new(p, limits)?,
             walker: p.boxed(|| runs::Walker::NEW).ok_or(Fault::NoMemory)?,
             walker_waiters: Queue::default(),
+            counter: p.boxed(tally::Counter::new).ok_or(Fault::NoMemory)?,
         })
     }
 }

@@ -37,7 +37,7 @@ impl<P: Platform> Core<P> {
         }
         self.lifecycle.moment = NONE;
         self.lifecycle.draining = 0;
-        for v in 0..self.vols.len() {
+        for v in 0..self.vols.top() {
             if self.vols.at(v).hold {
                 self.unhold(v);
             }
@@ -113,7 +113,7 @@ impl<P: Platform> Core<P> {
 
     /// Whether nothing is under way on the held volumes.
     fn drained(&self) -> bool {
-        (0..self.vols.len()).all(|v| {
+        (0..self.vols.top()).all(|v| {
             let vol = self.vols.at(v);
             let passed = vol.fast.as_ref().is_none_or(|fast| fast.drained());
             !vol.hold || (self.mutant(Mutant::NoDrain) || (passed && vol.writes == 0))
@@ -131,9 +131,10 @@ impl<P: Platform> Core<P> {
 
     fn flush_devices(&mut self, t: u32) {
         self.tasks.at_mut(t).stage = Stage::Step(201);
-        for v in 0..self.vols.len() {
+        for v in 0..self.vols.top() {
             let vol = self.vols.at(v);
-            let (dev, wanted) = (vol.dev, vol.hold && !vol.clone && vol.fast.is_some());
+            let here = vol.hold && !vol.clone && vol.fast.is_some();
+            let (dev, wanted) = (vol.dev, here && vol.volatile);
             if wanted && !self.mutant(Mutant::SnapshotNoFlush) {
                 let step = Step::Flush { dev };
                 self.open_step(Owner::Task(t), step, [Piece::None; SEGS], 0);

@@ -22,6 +22,7 @@ enum Known {
     CopySpan,
     Discard,
     SaveLimit,
+    LowWater,
 }
 
 fn known(key: &[u8]) -> Option<Known> {
@@ -32,6 +33,7 @@ fn known(key: &[u8]) -> Option<Known> {
         b"copy-span" => Known::CopySpan,
         b"discard" => Known::Discard,
         b"save-limit" => Known::SaveLimit,
+        b"low-water" => Known::LowWater,
         _ => return None,
     })
 }
@@ -150,6 +152,11 @@ impl<P: Platform> Core<P> {
                 return self.refuse_for(t, Refusal::BadProperty, &key);
             }
         }
+        let lacks = self.reservation_lacks(t, id);
+        if lacks != 0 {
+            self.blocker(t, &name, lacks);
+            return self.answer(t, Refusal::NoSpace, u64::MAX, lacks);
+        }
         if !self.may_change(t, 4) {
             return;
         }
@@ -167,7 +174,11 @@ impl<P: Platform> Core<P> {
         let clone = entity.kind() == Some(Kind::Clone);
         let pool = entity.kind() == Some(Kind::Pool);
         match known(key) {
-            Some(Known::Quota | Known::Reservation) => clone && decimal(value).is_some(),
+            Some(Known::Quota | Known::Reservation) => {
+                let (quota, reservation) = self.bounds_asked(t, entity);
+                let fits = quota == 0 || reservation <= quota;
+                clone && decimal(value).is_some() && fits
+            }
             Some(Known::WhenFull) => {
                 pool && matches!(value, b"grow" | b"oldest" | b"stall" | b"fail")
             }
@@ -178,6 +189,7 @@ impl<P: Platform> Core<P> {
             }
             Some(Known::Discard) => pool && matches!(value, b"ignore" | b"copy"),
             Some(Known::SaveLimit) => pool && decimal(value).is_some(),
+            Some(Known::LowWater) => pool && decimal(value).is_some_and(|n| n <= 50),
             None => {
                 let bytes = |sum: usize, (k, v): (&[u8], &[u8])| {
                     sum.saturating_add(k.len()).saturating_add(v.len()).saturating_add(2)
@@ -185,6 +197,30 @@ impl<P: Platform> Core<P> {
                 !key.is_empty() && entity.properties().fold(bytes(0, (key, value)), bytes) <= 512
             }
         }
+    }
+
+    /// Quota and reservation as the command would leave them, in bytes.
+    fn bounds_asked(&self, t: u32, entity: &Entity) -> (u64, u64) {
+        let mut bounds = (entity.quota.get(), entity.reservation.get());
+        for n in 0..self.items(t) {
+            let Some(item) = self.item(t, n) else { continue };
+            let value = decimal(value_of(&item.value)).unwrap_or(0);
+            match known(item.name.bytes()) {
+                Some(Known::Quota) => bounds.0 = value,
+                Some(Known::Reservation) => bounds.1 = value,
+                _ => {}
+            }
+        }
+        bounds
+    }
+
+    /// Bytes that the save volume lacks to promise what the command asks for.
+    fn reservation_lacks(&self, t: u32, id: EntityId) -> u64 {
+        let (Some(v), Some(entity)) = (self.vol_of_entity(id), self.catalog.get(id)) else {
+            return 0;
+        };
+        let more = self.lacks(v, self.slots_for(self.bounds_asked(t, entity).1));
+        more.saturating_sub(self.slots.available_to(0)) << self.geometry.shift()
     }
 
     fn set_items(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
@@ -202,9 +238,15 @@ impl<P: Platform> Core<P> {
         }
         self.put_edit()?;
         self.take_pool_properties();
+        self.make_space();
         if let Some(v) = self.vol_of_entity(id) {
-            let quota = self.lifecycle.edit.quota.get() >> self.geometry.shift();
-            self.vols.at_mut(v).quota = quota;
+            let edit = &self.lifecycle.edit;
+            let (quota, reservation) = (edit.quota.get(), edit.reservation.get());
+            let reservation = self.slots_for(reservation);
+            let vol = self.vols.at_mut(v);
+            vol.quota = quota >> self.geometry.shift();
+            vol.reservation = reservation;
+            self.keep_promise(v);
         }
         Ok(())
     }
@@ -231,7 +273,10 @@ impl<P: Platform> Core<P> {
         if let Some(limit) = entity.property(b"save-limit").and_then(decimal) {
             s.save_limit = limit.into();
         }
-        self.span_chunks = (s.copy_span.get() >> self.geometry.shift()).clamp(1, 64);
+        if let Some(percent) = entity.property(b"low-water").and_then(decimal) {
+            s.low_water = u32::try_from(percent).unwrap_or(0).into();
+        }
+        self.span_chunks = (s.copy_span.get() >> self.geometry.shift()).max(1);
     }
 
     /// Runs the command `Add`: the driver has opened the device and bears its number in `value`.
@@ -249,7 +294,10 @@ impl<P: Platform> Core<P> {
         if dev == 0 || size == 0 || size & block != 0 || self.vol_by_dev(Dev(dev)).is_some() {
             return self.refuse(t, Refusal::Malformed);
         }
-        if self.catalog.reserve(&self.platform, 8).is_err() || self.vols.left() == 0 {
+        if self.vols.left() == 0 {
+            return self.refuse_for(t, Refusal::TableFull, &name);
+        }
+        if self.catalog.reserve(&self.platform, 8).is_err() {
             return self.refuse(t, Refusal::NoMemory);
         }
         if !self.may_change(t, 4) {

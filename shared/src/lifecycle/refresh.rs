@@ -67,7 +67,7 @@ impl<P: Platform> Core<P> {
         if let Some(keep) = self.item(t, 0).map(|i| i.name) {
             self.check_new_name(&keep)?;
             if self.vols.left() == 0 {
-                return Err((Refusal::NoMemory, keep));
+                return Err((Refusal::TableFull, keep));
             }
         }
         self.catalog.reserve(&self.platform, 8).map_err(|_| (Refusal::NoMemory, *name))
@@ -136,6 +136,7 @@ impl<P: Platform> Core<P> {
         }
         self.end_group()?;
         self.vols.at_mut(v).used = 0;
+        self.keep_promise(v);
         self.refresh_volume(v);
         if let Some(kept) = kept {
             self.add_volume(kept)?;
@@ -163,14 +164,15 @@ impl<P: Platform> Core<P> {
     /// Puts the clone's former state under another name.
     fn keep_former(&mut self, t: u32, id: EntityId, keep: &Name) -> Result<EntityId, Fault> {
         let old = self.catalog.get(id).ok_or(crate::bug!())?;
-        let (map, base, epoch, size, used) = (old.map, old.base, old.epoch, old.size, old.used);
+        let (map, base, epoch, size) = (old.map, old.base, old.epoch, old.size);
+        let used = self.vol_of_entity(id).map_or(0, |v| self.vols.at(v).used);
         self.begin_draft(t, Kind::Clone, keep, 3);
         let draft = &mut self.lifecycle.draft;
         draft.map = map;
         draft.base = base;
         draft.epoch = epoch;
         draft.size = size;
-        draft.used = used;
+        draft.used = used.into();
         self.put_draft()
     }
 }

@@ -19,15 +19,21 @@ use crate::units::{EntityId, Epoch, MapId};
 impl<P: Platform> Core<P> {
     /// Runs the command `Restore`.
     pub(crate) fn run_restore(&mut self, t: u32) {
-        if !self.take_moment(t) {
-            return;
-        }
         let Some((name, from)) = self.input(t).map(|c| (c.name, c.other)) else {
             return self.refuse(t, Refusal::Malformed);
         };
         if self.tasks.at(t).stage == Stage::Begin {
+            let Some(lacks) = self.restore_lacks(t, &name, &from) else { return };
+            if !self.take_moment(t) {
+                return;
+            }
             if let Err((refusal, name)) = self.check_restore(t, &name, &from) {
                 return self.refuse_for(t, refusal, &name);
+            }
+            if lacks != 0 {
+                let bytes = lacks << self.geometry.shift();
+                self.blocker(t, &name, bytes);
+                return self.answer(t, Refusal::NoSpace, u64::MAX, bytes);
             }
             if let Some(v) = self.vol_named(name.bytes()) {
                 self.cut_off_writers(v);
@@ -239,6 +245,7 @@ impl<P: Platform> Core<P> {
         self.rebuild_views();
         let after = self.log.last();
         self.lifecycle.merge.begin(v, after, reads, writes);
+        self.promise_to_restore(v);
     }
 
     /// Runs the command `RestoreRate`.
@@ -394,6 +401,7 @@ impl<P: Platform> Core<P> {
         self.drop_x(t, &restore)?;
         self.log_sweep(t, MapId(restore.m_map.get()))?;
         self.end_group()?;
+        self.drop_restore_promise();
         self.refresh_volume(v);
         self.rebuild_views();
         self.commit.wanted = true;
@@ -405,7 +413,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn pinned(&self, id: EntityId) -> bool {
         let Some(entity) = self.catalog.get(id) else { return false };
         let (map, epoch) = (entity.map(), entity.epoch());
-        (0..self.vols.len()).any(|v| {
+        (0..self.vols.top()).any(|v| {
             let vol = self.vols.at(v);
             let restore = (vol.live && !vol.clone && vol.redirect.is_some())
                 .then(|| self.catalog.get(vol.id).and_then(Entity::restoring))

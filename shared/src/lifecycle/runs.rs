@@ -108,7 +108,7 @@ impl<P: Platform> Core<P> {
             return Err((Refusal::Lost, *name));
         }
         let vol = self.vol_of_entity(id).unwrap_or(NONE);
-        let at = self.views.take().ok_or((Refusal::NoMemory, *name))?;
+        let at = self.views.take().ok_or((Refusal::TableFull, *name))?;
         *self.views.at_mut(at) = View { open: true, id, vol, size, ..View::FREE };
         if !self.fill_view(at) {
             return Err((Refusal::WrongKind, *name));

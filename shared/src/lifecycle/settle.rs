@@ -198,7 +198,7 @@ impl<P: Platform> Core<P> {
         let Some(r) = self.catalog.get(id).and_then(Entity::restoring).copied() else {
             return self.end_word(t, false);
         };
-        let lo = Epoch(r.before_epoch.get());
+        let lo = self.epoch_to_save(&r);
         let level = Level { map, lo, hi: Epoch(r.r_epoch.get()).prev(), dir: Dir::First };
         let set = self.job(t).set;
         match self.look_up(t, set, Levels::One(level)) {
@@ -237,7 +237,8 @@ impl<P: Platform> Core<P> {
     fn read_home(&mut self, t: u32) {
         let in_m = self.job(t).in_m;
         let (live, xs) = self.sources(t);
-        let keeps = in_m & xs;
+        let read = self.restore_now().is_some_and(|r| self.is_r_read(&r));
+        let keeps = if read { in_m & xs } else { 0 };
         if self.steps.room() < 140 {
             return self.wait_for_steps(t);
         }
@@ -291,7 +292,7 @@ impl<P: Platform> Core<P> {
     fn give_kept_slots(&mut self, t: u32, keeps: u64) -> bool {
         let mut left = keeps & !self.job(t).keeps;
         while left != 0 {
-            let Some((slot, n)) = self.take_slots(left.count_ones()) else {
+            let Some((slot, n)) = self.take_slots_to_restore(left.count_ones()) else {
                 self.starve_merge(t, u64::from(left.count_ones()));
                 return false;
             };
@@ -463,6 +464,7 @@ impl<P: Platform> Core<P> {
         let bytes = u64::from(set.count_ones()) << self.geometry.shift();
         self.lifecycle.merge.done = self.lifecycle.merge.done.saturating_add(bytes);
         self.end_word(t, false);
+        self.wake_unsettled();
     }
 }
 

@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 use crate::control::rows::{
     FLAG_OFFLINE, FLAG_RESTORING, KIND_CLONE, KIND_PRODUCTION, KIND_SNAPSHOT,
 };
-use crate::control::{EntityRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow};
+use crate::control::{EntityRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow, FLAG_COUNT};
 use crate::engine::{Core, NONE};
 use crate::format::entity::{Entity, Kind};
 use crate::lifecycle::event::fault_number;
@@ -31,6 +31,8 @@ impl<P: Platform> Core<P> {
             block: s.block,
             when_full: s.when_full,
             copy_span: s.copy_span,
+            discard: s.discard,
+            low_water: s.low_water,
             slots: self.slots.count().into(),
             slots_used: self.slots.used().into(),
             slots_reserved: self.slots.reserved().into(),
@@ -68,6 +70,9 @@ impl<P: Platform> Core<P> {
     /// The command `List`.
     pub(crate) fn show_list(&mut self, t: u32) {
         let (from, limit) = self.input(t).map_or((0, 0), |c| (c.value.get(), c.limit.get()));
+        if from == 0 && self.flag(t, FLAG_COUNT) && self.wait_for_count(t) {
+            return;
+        }
         let limit = if limit == 0 { u64::MAX } else { limit };
         let mut at = EntityId(u32::try_from(from).unwrap_or(u32::MAX));
         let mut rows = 0u64;
@@ -88,6 +93,9 @@ impl<P: Platform> Core<P> {
 
     /// The command `Info`.
     pub(crate) fn show_info(&mut self, t: u32) {
+        if self.flag(t, FLAG_COUNT) && self.wait_for_count(t) {
+            return;
+        }
         let name = self.input(t).map(|c| c.name).unwrap_or_default();
         let row = self.id_of(&name).and_then(|id| self.entity_row(id));
         match &row {
@@ -137,7 +145,7 @@ impl<P: Platform> Core<P> {
             },
             size: e.size,
             used: used.wrapping_shl(shift).into(),
-            refer: used.wrapping_shl(shift).into(),
+            refer: e.refer.get().wrapping_shl(shift).into(),
             created_ns: e.created_ns,
             quota: e.quota,
             reservation: e.reservation,

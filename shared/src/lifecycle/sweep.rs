@@ -70,6 +70,10 @@ impl<P: Platform> Core<P> {
         if self.lifecycle.sweeper.running || !self.started || self.fenced.is_some() {
             return;
         }
+        // Copies are made for a snapshot until it is durably given up: they must be swept too.
+        if self.space.giving_up.is_some() {
+            return;
+        }
         if !self.catalog.iter().any(|e| e.kind() == Some(Kind::Sweep)) {
             return;
         }
@@ -97,6 +101,9 @@ impl<P: Platform> Core<P> {
             // All that was written before the sweep began is logged.
             Stage::Commit => self.tasks.at_mut(t).stage = Stage::Lookup,
             _ => {}
+        }
+        if self.lifecycle.sweeper.restart && self.space.giving_up.is_some() {
+            return self.end_sweep(t);
         }
         if self.lifecycle.sweeper.restart {
             self.tasks.at_mut(t).stage = Stage::Begin;
@@ -299,6 +306,7 @@ impl<P: Platform> Core<P> {
             self.layers.fresh.remove(piece.group(), piece.mask)?;
             self.layers.pending.remove(piece.group(), piece.mask)?;
             if piece.kind.has_slots() {
+                self.count_used(piece.map, i64::from(piece.slots()).saturating_neg());
                 for free in free_run(piece.slot, u64::from(piece.slots())) {
                     self.put_logged(&free, None)?;
                 }

@@ -115,6 +115,18 @@ impl<P: Platform> Layers<P> {
         end: GroupKey,
         out: &mut Group,
     ) -> Result<Option<GroupKey>, Miss> {
+        self.next_group_of(from, end, true, out)
+    }
+
+    /// As [`Self::next_group`]; without `tree` in the deltas alone, for groups of which the caller
+    /// knows that the tree has none.
+    pub fn next_group_of(
+        &mut self,
+        from: GroupKey,
+        end: GroupKey,
+        tree: bool,
+        out: &mut Group,
+    ) -> Result<Option<GroupKey>, Miss> {
         let end = end.min(GroupKey { map: FREE_MAP, word: Word(0), epoch: Epoch(0) });
         let mut from = from;
         while from < end {
@@ -131,7 +143,7 @@ impl<P: Platform> Layers<P> {
                     continue;
                 }
             }
-            let place = self.tree.find(&mut self.cache, from, end)?;
+            let place = if tree { self.tree.find(&mut self.cache, from, end)? } else { None };
             let Some(group) = self.merge(front.as_ref(), place, out)? else { break };
             if !out.records().is_empty() {
                 return Ok(Some(group));

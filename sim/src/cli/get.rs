@@ -90,6 +90,8 @@ fn settings(pool: &mut Connection, object: Name) -> Outcome<Vec<(String, String)
         own("when-full", policy.unwrap_or(&"unknown").to_string()),
         own("copy-span", row.copy_span.get().to_string()),
         own("save-limit", row.save_limit.get().to_string()),
+        own("discard", if row.discard.get() == 1 { "copy" } else { "ignore" }.to_owned()),
+        own("low-water", row.low_water.get().to_string()),
     ])
 }
 

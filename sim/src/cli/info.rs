@@ -53,7 +53,9 @@ impl Info {
 
 /// The row of a volume or snapshot.
 pub(super) fn entity(pool: &mut Connection, name: Name) -> Outcome<EntityRow> {
-    let answer = pool.call(&command(control::Verb::Info, name), &[])?;
+    let mut asked = command(control::Verb::Info, name);
+    asked.flags = control::FLAG_COUNT.into();
+    let answer = pool.call(&asked, &[])?;
     let row = answer.rows::<EntityRow>().pop();
     row.ok_or_else(|| Failure::new(format!("nothing was told about `{}`", name.text())))
 }

@@ -81,7 +81,8 @@ impl Type {
 
 impl List {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let listed = command(control::Verb::List, Name::default());
+        let mut listed = command(control::Verb::List, Name::default());
+        listed.flags = control::FLAG_COUNT.into();
         let mut rows = global.with(|pool| pool.all::<EntityRow>(listed))?;
         order::family(&mut rows);
         if let Some(name) = &self.name {

@@ -4,6 +4,7 @@
 //! by name, and the way out.
 
 use rwsnap_core::control::{Refusal, Verb};
+use rwsnap_core::engine::{VIEWS, VOLUMES};
 
 /// A refused command, as far as a sentence needs it.
 #[derive(Clone, Debug)]
@@ -115,8 +116,15 @@ impl Refused<'_> {
             Refusal::Unrelated => {
                 format!("`{name}` and `{}` do not go back to the same production", self.other)
             }
+            Refusal::NoSpace if self.value != 0 => {
+                format!("the save volume has no room for it: {} bytes are missing", self.value)
+            }
             Refusal::NoSpace => "the save volume has no room for it".to_owned(),
-            Refusal::NoMemory => "memory, or the table of volumes, is full".to_owned(),
+            Refusal::NoMemory => "memory was not to be had".to_owned(),
+            Refusal::TableFull => format!(
+                "a pool has at most {VOLUMES} volumes, and at most {VIEWS} volumes and snapshots \
+                 opened at once"
+            ),
             Refusal::Fenced => "the pool is fenced after an I/O error or corruption".to_owned(),
             Refusal::Io => "a device failed or is missing; nothing is known to be lost".to_owned(),
             Refusal::BadProperty => match self.who("").as_str() {
@@ -125,6 +133,7 @@ impl Refused<'_> {
             },
             Refusal::Bug => format!("a mistake in rwsnap (line {})", self.value),
             Refusal::Busy => "what must be cut off is still doing I/O".to_owned(),
+            Refusal::TooMany => "it is more at once than the pool's log has room for".to_owned(),
             Refusal::Lost => {
                 format!("the data of {} is lost: given up or damaged", self.who(&quoted(name)))
             }
@@ -189,10 +198,15 @@ impl Refused<'_> {
                 "Destroy them first; or let the restore finish and restore from its \
                  before-restore snapshot."
             }
+            (Refusal::NoSpace, Verb::Restore) => {
+                "Give the save volume more room, or destroy snapshots or clones; with --force it \
+                 begins all the same, and gives up its undo if it has to."
+            }
             (Refusal::NoSpace, _) => {
                 "Destroy snapshots or clones, or give the save volume more room; `rwsnap status` \
                  shows how much there is."
             }
+            (Refusal::TableFull, _) => "Destroy clones or close what is not needed.",
             (Refusal::NoMemory, _) => "Destroy snapshots or clones that are not needed.",
             (Refusal::Fenced, _) => {
                 "Nothing more is written. End its server and run `rwsnap check` on the save volume."
@@ -203,6 +217,7 @@ impl Refused<'_> {
             }
             (Refusal::Bug, _) => "Nothing was changed. Please report it with the line.",
             (Refusal::Busy, _) => "Try again.",
+            (Refusal::TooMany, _) => "Do it in several steps.",
             _ => "",
         }
     }

@@ -14,7 +14,8 @@ use super::Global;
 /// Set properties of a volume, a snapshot, or the pool; an empty value removes one
 ///
 /// Of clones: quota=SIZE and reservation=SIZE (0: none). Of the pool: when-full=grow, oldest, stall
-/// or fail, copy-span=SIZE, save-limit=SIZE, discard=ignore or copy. All other keys are yours.
+/// or fail, copy-span=SIZE, save-limit=SIZE, discard=ignore or copy, low-water=PERCENT (of slots
+/// left, below which room is made; 0: never). All other keys are yours.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   rwsnap set dev1 quota=10G reservation=1G
@@ -57,6 +58,9 @@ fn normal(key: &str, value: &str) -> Outcome<String> {
         "copy-span" => args::copy_span(value).map(|n| n.to_string()).map_err(failed),
         "when-full" if !WHEN_FULL.contains(&value) => {
             Err(failed(format!("`{value}` is none of {}", WHEN_FULL.join(", "))))
+        }
+        "low-water" if value.parse::<u32>().map_or(true, |n| n > 50) => {
+            Err(failed(format!("`{value}` is not a percentage from 0 to 50")))
         }
         _ => Ok(value.to_owned()),
     }

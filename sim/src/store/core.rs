@@ -4,7 +4,7 @@
 
 use rwsnap_core::api::{Device, Done, Handle, Limits, Request, Seg, Step, StepId, Submit};
 use rwsnap_core::control::Refusal;
-use rwsnap_core::engine::{Attached, OpenError};
+use rwsnap_core::engine::{Attached, OpenError, Short};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::format::superblock::Superblock;
 use rwsnap_core::log::Damage;
@@ -72,8 +72,21 @@ pub fn open_error(e: OpenError) -> String {
         OpenError::Page { at } => format!("its metadata at byte {at} is damaged; {CHECK}"),
         OpenError::Log(damage) => format!("its log is damaged: {}; {CHECK}", log_damage(damage)),
         OpenError::Short { need } => format!("it is cut off: it needs {need} bytes"),
+        OpenError::Limit { what, need } => limit(what, need),
         OpenError::Delta { need } => format!("its log holds more than {need} records"),
         OpenError::Corrupt => format!("its metadata contradicts itself; {CHECK}"),
+    }
+}
+
+fn limit(what: Short, need: u64) -> String {
+    match what {
+        Short::CachePages => format!("its cache must have {need} pages of 4 KiB at least"),
+        Short::DeltaRecords => format!("there must be memory for {need} records at least"),
+        Short::Requests => format!("it must be allowed {need} request at a time at least"),
+        Short::CopyUnits => format!("there must be {need} copy buffers at least"),
+        Short::LogBlocks => {
+            format!("its log is too short: {need} blocks are needed, so it must be created anew")
+        }
     }
 }
 

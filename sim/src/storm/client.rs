@@ -117,12 +117,12 @@ impl<E: Engine> World<E> {
         let leave = self.leave();
         let entity = &self.model.entities[&key];
         let fine = match refusal {
-            Refusal::Lost => leave.give_up || leave.faults || entity.given_up,
+            Refusal::Lost => self.model.may_give_up(key, leave) || leave.faults || entity.given_up,
             Refusal::NotFound => {
                 let unsure = self.given.is_some() || self.fenced;
                 entity.deferred || entity.optional || unsure
             }
-            Refusal::Busy | Refusal::NoMemory | Refusal::Restoring => true,
+            Refusal::Busy | Refusal::NoMemory | Refusal::TableFull | Refusal::Restoring => true,
             Refusal::Fenced | Refusal::Io => leave.faults,
             _ => false,
         };

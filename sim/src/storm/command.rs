@@ -281,6 +281,7 @@ impl Change {
         let before = (!no_undo).then(|| model.snapshot(*volume, *volume, label, moment));
         let label = Label::Prefix("restored-".into());
         let restored = model.snapshot(*from, *volume, label, moment);
+        model.forgoable.extend(before.into_iter().chain([restored]));
         model.undo.insert(*volume, (before, restored));
         let kept = model.clone();
         model.replace(*volume, *from, begin, end);

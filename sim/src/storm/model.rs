@@ -5,7 +5,7 @@
 //! A snapshot's moment lies between its command's submission and reply. What is then read of it
 //! narrows the moment down; the snapshots of one command share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::cell::{Cell, Version, NEVER};
@@ -69,6 +69,8 @@ pub(super) struct Model {
     pub moments: Vec<(u64, u64)>,
     /// Of a production volume that was restored: the snapshot from before, and the one of then.
     pub undo: BTreeMap<Key, (Option<Key>, Key)>,
+    /// What restores took for themselves: given up first when the save volume is full.
+    pub forgoable: BTreeSet<Key>,
     /// Old data can get lost: reads of productions fail. A chunk that X has lost keeps what the
     /// restored production had.
     pub lossy: bool,

@@ -9,7 +9,7 @@ use rwsnap_core::fault::Fault;
 
 use super::block::show;
 use super::machine::Wrong;
-use super::model::{Key, Label, Model, Sort};
+use super::model::{Entity, Key, Label, Model, Sort};
 
 /// A volume or snapshot as the core lists it.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub(super) struct Leave {
     pub faults: bool,
     /// The save volume may fill, and the oldest snapshots are given up then.
     pub give_up: bool,
+    /// The save volume may fill, and what a restore took for itself is given up then.
+    pub forgo: bool,
     /// The save volume may fill, and production fails then.
     pub fail: bool,
     /// Metadata has rotted.
@@ -144,7 +146,7 @@ impl Model {
             return wrong(if entity.held { "is not held any more" } else { "is held" });
         }
         let given_up = row.is(rows::FLAG_GIVEN_UP);
-        if given_up && !entity.given_up && !leave.give_up && !leave.faults {
+        if given_up && !entity.given_up && !self.may_give_up(key, leave) && !leave.faults {
             return wrong("was given up without need");
         }
         if entity.given_up && !given_up {
@@ -212,13 +214,20 @@ impl Model {
         }
     }
 
+    /// Whether a snapshot may be given up when the save volume is full.
+    pub(super) fn may_give_up(&self, key: Key, leave: Leave) -> bool {
+        leave.give_up || (leave.forgo && self.forgoable.contains(&key))
+    }
+
     /// Whether an error in place of a block's content is in order.
     ///
     /// # Errors
     ///
     /// The error, if it is not.
     pub(super) fn excused(&self, key: Key, fault: Fault, leave: Leave) -> Result<(), Wrong> {
-        let given_up = leave.give_up || self.entities.get(&key).is_some_and(|e| e.given_up);
+        // A deferred snapshot goes when its last user does, whoever reads it.
+        let going = |e: &Entity| e.given_up || e.deferred;
+        let given_up = self.may_give_up(key, leave) || self.entities.get(&key).is_some_and(going);
         let fine = match fault {
             Fault::Io | Fault::Lost => leave.faults,
             Fault::Fenced => leave.faults || given_up,

@@ -105,7 +105,9 @@ impl<E: Engine> World<E> {
     pub(super) fn leave(&self) -> Leave {
         let faults = self.plan.faults.any();
         let (give_up, fail) = (self.policies & 2 != 0, self.policies & 8 != 0);
-        Leave { faults, give_up, fail, rotten: false }
+        // With any policy but `stall` the snapshots of a restore may go.
+        let forgo = self.policies & !4 != 0;
+        Leave { faults, give_up, forgo, fail, rotten: false }
     }
 
     /// Runs the story to its end.

@@ -17,7 +17,7 @@ use crate::units::{Dev, PAGE_BYTES};
 impl<P: Platform> Core<P> {
     /// Flushes the save volume, then goes to the phase `next`.
     pub(super) fn checkpoint_flush(&mut self, next: Phase) -> Result<(), Fault> {
-        let volumes = u32::try_from(self.vols.len()).unwrap_or(u32::MAX);
+        let volumes = self.vols.top();
         let closing = next == Phase::Superblock && self.checkpoint.clean;
         if closing && self.steps.room() < volumes.saturating_add(8).min(self.steps.enough()) {
             return Ok(());
@@ -37,9 +37,9 @@ impl<P: Platform> Core<P> {
     /// What productions hold when the pool is closed must still be there when the superblock says
     /// that it was closed in order: else they would seem to have been changed behind our back.
     fn flush_productions(&mut self) {
-        for v in 0..self.vols.len() {
+        for v in 0..self.vols.top() {
             let vol = self.vols.at(v);
-            if vol.live && !vol.clone && vol.fast.is_some() {
+            if vol.live && !vol.clone && vol.fast.is_some() && vol.volatile {
                 let step = Step::Flush { dev: vol.dev };
                 self.checkpoint.io = self.checkpoint.io.saturating_add(1);
                 self.open_step(Owner::Checkpoint, step, [Piece::None; SEGS], 0);
@@ -101,6 +101,7 @@ impl<P: Platform> Core<P> {
     pub(super) fn reclaim(&mut self) -> Result<(), Fault> {
         if !self.checkpoint.stands {
             self.checkpoint.stands = true;
+            self.commit.noted = self.commit.noted.max(self.checkpoint.pos);
             self.log.set_start(self.checkpoint.pos, self.superblock.generation.get());
             self.slots.turn();
             self.slots.grow(self.checkpoint.slots);
@@ -122,6 +123,7 @@ impl<P: Platform> Core<P> {
         let root = self.checkpoint.root;
         self.layers.drop_frozen(root)?;
         self.versions.bump_all();
+        self.keep_promises();
         self.space.freezing = 0;
         self.stats.checkpoints = self.stats.checkpoints.saturating_add(1);
         self.checkpoint.stands = false;
@@ -139,9 +141,14 @@ impl<P: Platform> Core<P> {
     pub(super) fn add_extent(&mut self, pages: u64) {
         let probe = Extent { start: 0, pages };
         let want = self.geometry.chunks_for(probe.bytes());
-        let Some(run) = self.slots.alloc_exact(u32::try_from(want).unwrap_or(u32::MAX), u64::MAX)
-        else {
-            return;
+        let want_slots = u32::try_from(want).unwrap_or(u32::MAX);
+        let run = match self.slots.alloc_exact(want_slots, 0) {
+            Some(run) => run,
+            None => {
+                let Some(run) = self.slots.alloc_exact(want_slots, u64::MAX) else { return };
+                self.promise_anew();
+                run
+            }
         };
         let start = self.slot_byte(run.first);
         let whole = want << self.geometry.shift();
@@ -162,7 +169,7 @@ impl<P: Platform> Core<P> {
 
     /// Enters what the volumes use into the catalogue, for the checkpoint.
     pub(super) fn note_usage(&mut self) {
-        for v in 0..self.vols.len() {
+        for v in 0..self.vols.top() {
             let vol = self.vols.at(v);
             if !vol.live {
                 continue;

@@ -25,9 +25,10 @@ use crate::platform::Platform;
 use crate::slots::{Meta, Slots};
 use crate::units::{EntityId, Epoch, MapId, PAGE};
 
-/// Volumes at run time, and what is opened, at most.
-const VOLUMES: u32 = 2048;
-const VIEWS: u32 = 2048;
+/// Production volumes and clones of a pool, at most.
+pub const VOLUMES: u32 = 2048;
+/// Volumes and snapshots that are opened at once, at most; the core itself takes a few.
+pub const VIEWS: u32 = 2048;
 /// Tasks beside those of clients: sweep, merge, commands.
 const OWN_TASKS: u32 = 96;
 /// Blocks of the log that are being written at once, at most.
@@ -64,7 +65,7 @@ impl<P: Platform> Core<P> {
             claims: Claims::new(&p, tasks.saturating_mul(3))?,
             steps: Steps::new(&p, steps, tasks)?,
             units: CopyUnits::new(&p, limits.copy_units)?,
-            versions: Versions(p.array(1024, &0).ok_or(no_memory)?),
+            versions: Versions { words: p.array(1024, &0).ok_or(no_memory)?, changes: 0 },
             run: Queue::default(),
             walker_waiters: Queue::default(),
             step_waiters: Queue::default(),

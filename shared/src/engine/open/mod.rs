@@ -2,14 +2,18 @@
 
 //! Opening a pool: bit maps, catalogue, then recovery of the log.
 //!
-//! The driver has found the superblock (`format::superblock::Finder`). One read is under way at a
-//! time. When all of the log is applied, what was read is made durable by a flush, a superblock of
+//! The driver has found the superblock (`format::superblock::Finder`). The other side of each bit map is
+//! read too, for the next checkpoint to write what differs alone. One read is under way at a time. When all of the log is applied, what was read is made durable by a flush, a superblock of
 //! a new generation says where the log ends, and from there on blocks bear that generation (rule
 //! 3).
 //! `build.rs` takes the memory, `replay.rs` reads the log.
 
 mod build;
+mod limits;
 mod replay;
+
+pub use build::{VIEWS, VOLUMES};
+pub use limits::{Short, CACHE_PAGES_MIN, COPY_UNITS_MIN, DELTA_RECORDS_MIN};
 
 use crate::api::{Device, Done, Limits, Step};
 use crate::control::{Name, Refusal};
@@ -24,7 +28,7 @@ use crate::log::{Damage, Recovery, Resume};
 use crate::map::Root;
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::units::{Dev, EntityId, LogPos, PageNo};
+use crate::units::{Dev, EntityId, LogPos, PageNo, PAGE, PAGE_BYTES};
 
 /// Why a pool cannot be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +47,13 @@ pub enum OpenError {
     /// The save volume is smaller than the superblock says.
     Short {
         /// Bytes that it should have.
+        need: u64,
+    },
+    /// A limit that the driver has set, or the pool's log, is too small to work with.
+    Limit {
+        /// Which.
+        what: Short,
+        /// How much it takes at least.
         need: u64,
     },
     /// The log holds more records than the delta: open with this many.
@@ -80,10 +91,20 @@ pub struct Production<'a> {
     pub path: &'a [u8],
 }
 
+/// Pages of the slot bit map that are read at once.
+const BITS_BATCH: u64 = 16;
+
+fn pages_bytes(n: u64) -> u32 {
+    u32::try_from(n.saturating_mul(PAGE_BYTES)).unwrap_or(0)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     SlotMap(u64),
     MetaMap(u64),
+    /// The other sides of the bit maps: what is alike need not be written by the next checkpoint.
+    OtherSlotMap(u64),
+    OtherMetaMap(u64),
     Catalog(PageNo),
     Log,
     Verify,
@@ -123,6 +144,7 @@ impl<P: Platform> Core<P> {
         if save.size < need {
             return Err(OpenError::Short { need });
         }
+        limits::check(limits, superblock)?;
         // Built where the caller has room for it, and not moved once more.
         let mut core = Self::build(platform, limits, save, superblock);
         if let Ok(core) = &mut core {
@@ -158,28 +180,43 @@ impl<P: Platform> Core<P> {
     fn opening_next(&mut self) {
         let side = self.superblock.map_side.get();
         match self.opening.phase {
-            Phase::SlotMap(index) => match self.superblock.slot_map_byte(side, index) {
-                Some(at) if index < self.slots.pages() => self.read_meta(at, 4096, index),
-                _ => {
-                    self.opening.phase = Phase::MetaMap(0);
-                    self.opening_next();
+            Phase::SlotMap(index) | Phase::OtherSlotMap(index) if index < self.slots.pages() => {
+                let other = u32::from(self.opening.phase == Phase::OtherSlotMap(index));
+                let n = BITS_BATCH.min(self.slots.pages().saturating_sub(index));
+                match self.superblock.slot_map_byte(side ^ other, index) {
+                    Some(at) => self.read_meta(at, pages_bytes(n), index),
+                    None => self.opening_fails(OpenError::Corrupt),
                 }
-            },
+            }
             Phase::MetaMap(index) => match self.meta_map_byte(side, index) {
+                Some(at) => self.read_meta(at, 4096, index),
+                None => self.open_phase(Phase::OtherSlotMap(0)),
+            },
+            Phase::OtherMetaMap(index) => match self.meta_map_byte(side ^ 1, index) {
                 Some(at) => self.read_meta(at, 4096, index),
                 None => {
                     let first = self.superblock.catalog_first.get();
-                    self.opening.phase =
-                        if first == u64::MAX { Phase::Log } else { Phase::Catalog(PageNo(first)) };
-                    self.opening_next();
+                    let none = first == u64::MAX;
+                    self.open_phase(if none { Phase::Log } else { Phase::Catalog(PageNo(first)) });
                 }
             },
+            Phase::SlotMap(_) => self.open_phase(Phase::MetaMap(0)),
+            Phase::OtherSlotMap(_) => self.open_phase(Phase::OtherMetaMap(0)),
             Phase::Catalog(page) => match self.superblock.page_byte(page) {
                 Some(at) => self.read_meta(at, 4096, page.0),
                 None => self.opening_fails(OpenError::Corrupt),
             },
             Phase::Log => self.next_block(),
             Phase::Verify => self.next_verify(),
+            Phase::Flush if !self.save.volatile => {
+                self.opening.phase = Phase::Superblock;
+                self.opening_next();
+            }
+            Phase::LastFlush if !self.save.volatile => {
+                if let Err(error) = self.opening_done() {
+                    self.opening_fails(error);
+                }
+            }
             Phase::Flush | Phase::LastFlush => {
                 self.opening.io = 1;
                 let step = Step::Flush { dev: Dev::SAVE };
@@ -190,12 +227,18 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    fn open_phase(&mut self, phase: Phase) {
+        self.opening.phase = phase;
+        self.opening_next();
+    }
+
     /// A step of opening has ended.
     pub(crate) fn open_step_done(&mut self, tag: u64, open: &Open, done: &Done<'_>) {
         self.opening.io = self.opening.io.saturating_sub(1);
         // An unreadable block or slot is no crash's leftover: to cut the log there would lose what
         // was released on its strength.
-        if done.result.is_err() {
+        let other = matches!(self.opening.phase, Phase::OtherSlotMap(_) | Phase::OtherMetaMap(_));
+        if done.result.is_err() && !other {
             return self.opening_fails(OpenError::Io);
         }
         if let Err(error) = self.take_opened(tag, open, done) {
@@ -215,8 +258,27 @@ impl<P: Platform> Core<P> {
         let pool = self.superblock.pool_number();
         match self.opening.phase {
             Phase::SlotMap(index) => {
-                self.slots.load(&self.platform, pool, index, done.bytes).map_err(|_| bad)?;
-                self.opening.phase = Phase::SlotMap(index.saturating_add(1));
+                let mut page = index;
+                for bytes in done.bytes.chunks_exact(PAGE) {
+                    self.slots.load(&self.platform, pool, page, bytes).map_err(|_| bad)?;
+                    page = page.saturating_add(1);
+                }
+                if page == index {
+                    return Err(OpenError::Io);
+                }
+                self.opening.phase = Phase::SlotMap(page);
+            }
+            Phase::OtherSlotMap(index) => {
+                let mut page = index;
+                for bytes in done.bytes.chunks_exact(PAGE) {
+                    self.slots.compare(&self.platform, pool, page, bytes);
+                    page = page.saturating_add(1);
+                }
+                self.opening.phase = Phase::OtherSlotMap(index.saturating_add(BITS_BATCH));
+            }
+            Phase::OtherMetaMap(index) => {
+                self.meta.compare(&self.platform, pool, index, done.bytes);
+                self.opening.phase = Phase::OtherMetaMap(index.saturating_add(1));
             }
             Phase::MetaMap(index) => {
                 self.meta.load(&self.platform, pool, index, done.bytes).map_err(|_| bad)?;
@@ -266,6 +328,7 @@ impl<P: Platform> Core<P> {
         });
         self.commit.durable = end.head;
         self.commit.upto = end.head;
+        self.commit.noted = end.head;
         self.opening.io = self.emit_superblock(Owner::Open(0));
     }
 
@@ -330,6 +393,7 @@ impl<P: Platform> Core<P> {
             .and_then(|fast| self.platform.share(fast))
             .ok_or(Refusal::NoMemory)?;
         self.vols.at_mut(v).fast = Some(fast);
+        self.vols.at_mut(v).volatile = device.volatile;
         if self.catalog.get(id).and_then(Entity::restoring).is_some() {
             self.restore_begins(v);
         }
@@ -340,6 +404,9 @@ impl<P: Platform> Core<P> {
     /// Background work may begin.
     pub fn start(&mut self) {
         self.started = true;
+        if !self.opening.was_clean {
+            self.count_is_due();
+        }
         self.forget_fingerprints();
         if self.space.freed != 0 {
             // What the log freed can be used again after a checkpoint.

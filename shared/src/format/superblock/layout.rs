@@ -16,8 +16,9 @@ const LARGE_VOLUME: u64 = 64 << 20;
 /// No volume is larger.
 const LARGEST_VOLUME: u64 = 1 << 60;
 
-/// The smallest log that can be asked for, in blocks.
-const LEAST_LOG: u64 = 8;
+/// The smallest log that can be asked for, in blocks: what settles one word of a restore takes 7 of
+/// them at once, what removes a few objects 11, and 2 are kept back.
+pub const LEAST_LOG: u64 = 16;
 /// The fewest metadata pages that can be asked for.
 const LEAST_PAGES: u64 = 16;
 /// The fewest metadata pages that are usual: a full pool needs some to shrink.

@@ -15,7 +15,7 @@ mod find;
 mod layout;
 
 pub use find::{Finder, WhyBad};
-pub use layout::{LayoutError, Options};
+pub use layout::{LayoutError, Options, LEAST_LOG};
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::IntoBytes;

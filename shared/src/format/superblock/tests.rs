@@ -8,7 +8,7 @@ use crate::testing::{Random, TestPlatform};
 const T: TestPlatform = TestPlatform;
 
 fn tiny() -> Options {
-    Options { bytes: 1 << 20, log_blocks: 8, pages: 16, align: 4096, ..Options::default() }
+    Options { bytes: 1 << 20, log_blocks: 16, pages: 16, align: 4096, ..Options::default() }
 }
 
 fn made(generation: u64) -> Superblock {
@@ -122,7 +122,7 @@ fn no_layout_overlaps() {
             limit: asked(bytes * 3),
             chunk,
             block: 512,
-            log_blocks: asked(8 + random.below(64)),
+            log_blocks: asked(16 + random.below(64)),
             pages: asked(16 + random.below(40_000)),
             align: asked(4096 << random.below(9)),
         };
@@ -166,7 +166,7 @@ fn usual_sizes_are_as_documented() {
     assert_eq!(small.pages(), 64);
     assert_eq!(small.slots_start.get() % 65_536, 0);
     let mut least = Superblock::default();
-    least.lay_out(&Options { bytes: 200 << 10, ..tiny() }).unwrap();
+    least.lay_out(&Options { bytes: 232 << 10, ..tiny() }).unwrap();
     assert!(least.slots.get() >= 4);
 }
 
@@ -177,7 +177,7 @@ fn bad_options_are_named() {
     assert_eq!(lay(Options { chunk: 5000, ..tiny() }), Some(LayoutError::Chunk));
     assert_eq!(lay(Options { block: 256, ..tiny() }), Some(LayoutError::Block));
     assert_eq!(lay(Options { align: 5000, ..tiny() }), Some(LayoutError::Align));
-    assert_eq!(lay(Options { log_blocks: 7, ..tiny() }), Some(LayoutError::Regions));
+    assert_eq!(lay(Options { log_blocks: 15, ..tiny() }), Some(LayoutError::Regions));
     assert_eq!(lay(Options { pages: 15, ..tiny() }), Some(LayoutError::Regions));
     assert_eq!(lay(Options { limit: u64::MAX, ..tiny() }), Some(LayoutError::TooLarge));
     assert!(matches!(
@@ -201,8 +201,8 @@ fn pages_slots_and_blocks_have_their_places() {
     let slots = pool.slots.get();
     assert_eq!(pool.slot_byte(Slot(slots - 1)), Some(pool.end() - 4096));
     assert_eq!(pool.slot_byte(Slot(slots)), None);
-    assert_eq!(pool.log_byte(LogPos(8)), pool.log_byte(LogPos(0)));
-    assert_eq!(pool.log_byte(LogPos(11)), Some(pool.log_start.get() + 3 * PAGE_BYTES));
+    assert_eq!(pool.log_byte(LogPos(16)), pool.log_byte(LogPos(0)));
+    assert_eq!(pool.log_byte(LogPos(19)), Some(pool.log_start.get() + 3 * PAGE_BYTES));
     assert_eq!(pool.slot_map_byte(1, 0), Some(pool.slot_map[1].get()));
     assert_eq!(pool.slot_map_byte(1, 1), None);
     assert_eq!(pool.slot_map_byte(2, 0), None);
