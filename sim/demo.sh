@@ -14,8 +14,8 @@ image=${1:-}
 rwsnap=$(realpath "$rwsnap")
 base=${XDG_CACHE_HOME:-$HOME/.cache}/rwsnap
 need_gib=16          # of free space, at most
-fs_mib=3072          # the file system that is made
-files_mib=1200       # of real files in it
+fs_mib=1536          # the file system that is made
+files_mib=600       # of real files in it
 scratch_mib=128      # behind the file system: where fio reads and writes meanwhile
 damage_mib=1280      # what is overwritten, and so what there is to merge
 
@@ -68,7 +68,7 @@ make_image() {
     local mib=0 copy=0
     mib=$(du -sm files | cut -f 1)
     # A small machine has fewer files: then there are copies of them under other names.
-    while [ "$mib" -lt $((files_mib * 9 / 10)) ] && [ $((mib + mib / (copy + 1))) -lt 2500 ]; do
+    while [ "$mib" -lt $((files_mib * 9 / 10)) ] && [ $((mib + mib / (copy + 1))) -lt 1300 ]; do
         copy=$((copy + 1))
         cp -r files/usr "files/copy-$copy"
         mib=$(du -sm files | cut -f 1)
@@ -91,8 +91,13 @@ kind() { blkid -p -o value -s TYPE "$1" 2>/dev/null || true; }
 
 # Reads an export whole, with nbdcopy, and compares its files and its structure with a list.
 check_files() {
+    nbdcopy "$(uri "$1")" read.img
+    check_read "$1" "$2"
+}
+
+# Compares what was read of an export.
+check_read() {
     local name=$1 wanted=$2
-    nbdcopy "$(uri "$name")" read.img
     if [ "$fs" = ext4 ]; then
         if ! e2fsck -fn read.img >fsck.log 2>&1; then
             cat fsck.log
@@ -167,11 +172,13 @@ for clone in dev1 dev2 dev3; do
 done
 
 # Changes files in a clone's file system through a FUSE file over NBD; still nothing is mounted.
+# debugfs writes single words of a superblock, so that somebody has to make whole blocks of them.
 edit() {
     local name=$1
     mkdir -p fuse
     : >fuse/nbd 2>/dev/null || true
-    nbdfuse fuse "$(uri "$name")" &
+    nbdfuse fuse --command nbdkit -s --exit-with-parent --filter=blocksize nbd \
+        uri="$(uri "$name")" minblock=4k &
     local fuse=$!
     until [ -s fuse/nbd ]; do
         kill -0 $fuse 2>/dev/null || die "nbdfuse ended"
@@ -265,18 +272,22 @@ load() {
 title "6. Restore production from dev1, while it is read and written"
 before=$(whole prod)
 begun=$(now)
-timed "$rwsnap" restore prod --from dev1 --rate 128M
+timed "$rwsnap" -q restore prod --from dev1 --rate 32M
 say "restore returned after $took_ms ms: from here production reads as dev1"
-load 10 &
+load 5 &
 fio=$!
-check_files prod dev1.sums
-say "that was read while the merge was at $(field '"its end" if it is None else
-    "%d of %d MiB" % (it["done"] >> 20, it["total"] >> 20)' restore prod --status)"
-"$rwsnap" restore prod --rate none 2>/dev/null || true
+nbdcopy "$(uri prod)" read.img
+wait $fio || { cat fio.err; die "fio found an error"; }
+say "production was read whole while the merge went on; it is at $(field \
+    '"%d of %d MiB" % (it["done"] >> 20, it["total"] >> 20)' restore prod --status)"
+load 5 &
+fio=$!
+"$rwsnap" -q restore prod --rate none
 read -r total reads writes <<<"$(watch_merge)"
 took_ms=$((($(now) - begun) / 1000000))
 say "the merge of $((total >> 20)) MiB was over $took_ms ms after the command"
 wait $fio || { cat fio.err; die "fio found an error"; }
+check_read prod dev1.sums
 say "served during the merge: $reads reads and $writes writes; fio's own data verified"
 if [ "$reads" = 0 ] || [ "$writes" = 0 ]; then die "nothing was served during the merge"; fi
 [ "$total" -ge $((1 << 30)) ] || [ "$damage_mib" -lt 1024 ] || die "less than 1 GiB was merged"
@@ -286,20 +297,32 @@ check_files prod@monday wanted.sums
 
 # --- undo ---------------------------------------------------------------------------------------
 
+# Destroys the snapshots that restores have taken, but for one of them.
+tidy_up() {
+    local names
+    names=$("$rwsnap" list -H -t snapshot -o name | grep -E '^prod@(before-restore|restored)-' |
+        grep -vxF "$1" | xargs)
+    # shellcheck disable=SC2086 # a list of names
+    "$rwsnap" destroy $names
+    say "destroyed: $names"
+}
+
 title "7. Undo: back to what production was before the restore"
 undo=$("$rwsnap" list -H -t snapshot -o name | grep -F prod@before-restore | tail -n 1)
+tidy_up "$undo"
 begun=$(now)
-timed "$rwsnap" restore prod --from "$undo"
+timed "$rwsnap" -q restore prod --from "$undo" --no-undo
 say "restore from $undo returned after $took_ms ms"
 [ "$before" = "$(whole prod)" ] || die "production is not what it was"
 say "check: every byte of production is what it was (sha256), the merge is under way"
-"$rwsnap" restore prod --wait
+"$rwsnap" -q restore prod --wait
 say "the merge was over $((($(now) - begun) / 1000000)) ms after the command"
 [ "$before" = "$(whole prod)" ] || die "production is not what it was"
 say "check: and still"
 
 title "8. And Monday for good, from the snapshot itself"
-timed "$rwsnap" restore prod --from prod@monday --wait
+tidy_up none
+timed "$rwsnap" -q restore prod --from prod@monday --no-undo --wait
 say "restored and merged in $took_ms ms"
 check_files prod wanted.sums
 "$rwsnap" list | sed 's/^/     /'

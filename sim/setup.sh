@@ -25,10 +25,9 @@ programs() {
     [ "$what" = build ] && return
     printf '%s\n' fio:fio nbdcopy:libnbd-bin nbdinfo:libnbd-bin qemu-io:qemu-utils \
         qemu-img:qemu-utils mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debugfs:e2fsprogs \
-        /usr/bin/python3:python3-minimal
+        /usr/bin/python3:python3-minimal nbdkit:nbdkit nbdfuse:libnbd-bin fusermount3:fuse3
     [ "$what" = demo ] && return
-    printf '%s\n' nbdsh:python3-libnbd nbdkit:nbdkit nbdfuse:libnbd-bin fusermount3:fuse3 \
-        losetup:mount mkfs.xfs:xfsprogs xfs_repair:xfsprogs nm:binutils objdump:binutils
+    printf '%s\n' nbdsh:python3-libnbd losetup:mount mkfs.xfs:xfsprogs xfs_repair:xfsprogs nm:binutils objdump:binutils
 }
 
 missing_packages() {
@@ -89,7 +88,6 @@ check_machine() {
         die "the tests make loop devices: run them as root, or where sudo asks no password"
     fi
     [ -e /dev/loop-control ] || die "no /dev/loop-control: the kernel has no loop devices"
-    [ -e /dev/fuse ] || die "no /dev/fuse: the kernel has no FUSE"
     local uring=/proc/sys/kernel/io_uring_disabled
     if [ -e $uring ] && [ "$(cat $uring)" = 2 ]; then
         die "io_uring is switched off (sysctl kernel.io_uring_disabled=2)"
@@ -99,6 +97,9 @@ check_machine() {
 mkdir -p "$cache"
 ensure_packages
 ensure_rust
+if [ "$what" != build ] && [ ! -e /dev/fuse ]; then
+    die "no /dev/fuse: the kernel has no FUSE"
+fi
 if [ "$what" = test ]; then
     ensure_fsx
     check_machine

@@ -7,6 +7,8 @@
 
 use core::ops::{Deref, DerefMut};
 
+use zerocopy::FromZeros;
+
 /// A 64-bit atomic. Apart from `core::sync::atomic` so that the kernel's memory model, or a model
 /// checker's, can stand behind it. Every operation is sequentially consistent unless it says so.
 pub trait Atom: Send + Sync {
@@ -41,6 +43,12 @@ pub trait Platform: Sized {
 
     /// An array of `len` times `fill`, or `None` if memory is not to be had.
     fn array<T: Clone>(&self, len: usize, fill: &T) -> Option<Self::Array<T>>;
+
+    /// An array of `len` values that are written before they are looked at: they hold `any`, or all
+    /// zeros where memory comes like that, which is then not touched before it is used.
+    fn blank<T: Clone + FromZeros>(&self, len: usize, any: &T) -> Option<Self::Array<T>> {
+        self.array(len, any)
+    }
 
     /// What `make` gives, in memory of its own: for what is too large to be moved about. It is
     /// made where it will stay, as far as the compiler can see to it.

@@ -3,6 +3,7 @@
 //! The userspace half of rwsnap: the io_uring server, its NBD front, the command line and the
 //! storm.
 
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod nbd;

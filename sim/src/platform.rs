@@ -6,6 +6,7 @@ use std::sync::atomic::{fence, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use rwsnap_core::platform;
+use zerocopy::FromZeros;
 
 /// An `AtomicU64` with the orderings that the core asks for.
 #[derive(Debug, Default)]
@@ -53,6 +54,10 @@ impl platform::Platform for Host {
         array.try_reserve_exact(len).ok()?;
         array.resize(len, fill.clone());
         Some(array)
+    }
+
+    fn blank<T: Clone + FromZeros>(&self, len: usize, _any: &T) -> Option<Vec<T>> {
+        T::new_vec_zeroed(len).ok()
     }
 
     fn boxed<T>(&self, make: impl FnOnce() -> T) -> Option<Box<T>> {

@@ -3,55 +3,16 @@
 //! Every verb on a pool that is being served.
 
 mod pool;
+#[path = "pool/server.rs"]
+mod server;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use pool::{pattern, Place};
+use server::Server;
 
 const SIZE: u64 = 16 << 20;
-
-/// A server; it is killed when dropped.
-struct Server {
-    child: Child,
-    uris: Vec<String>,
-}
-
-impl Server {
-    fn start(place: &Place, args: &[&str]) -> Self {
-        let mut command = place.command(&["serve", "save.img"]);
-        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
-        let mut uris = Vec::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
-            if line == "rwsnap: ready" {
-                return Self { child, uris };
-            }
-            uris.push(line);
-        }
-        panic!("the server ended before it was ready: {:?}", child.wait());
-    }
-
-    /// Ends by itself, with success.
-    fn ended(mut self) {
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(30) {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return assert!(status.success(), "{status}");
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("the server does not end");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn all_that_works_at_rest_works_on_a_server() {

@@ -104,13 +104,15 @@ impl<P: Platform> Core<P> {
             if from >= end {
                 return Ok(());
             }
+            let wanted = match level.dir {
+                Dir::First => walk.missing & !walk.found,
+                Dir::Last => walk.missing,
+            };
             // A checkpoint has no old data for snapshots that were taken since: a first write
             // soon after a snapshot need not read the map.
             let tree = level.dir == Dir::Last || from.epoch.0 <= self.superblock.epoch.get();
-            let next = self.layers.next_group_of(from, end, tree, &mut self.group)?;
-            let Some(key) = next else {
-                return Ok(());
-            };
+            let next = self.layers.next_group_of(from, end, (wanted, tree), &mut self.group)?;
+            let Some(key) = next else { return Ok(()) };
             let task = self.tasks.at_mut(t);
             for record in self.group.records() {
                 take(task.walk.level, level.dir, record, &mut task.walk, &mut task.places);
@@ -131,8 +133,11 @@ fn take(level: u8, dir: Dir, record: &Record, walk: &mut Walk, places: &mut [Pla
     };
     let got = record.mask & wanted;
     walk.found |= got;
-    for (place, bit) in places.iter_mut().zip(0u32..) {
-        if got >> bit & 1 == 1 {
+    let mut left = got;
+    while left != 0 {
+        let bit = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        if let Some(place) = usize::try_from(bit).ok().and_then(|bit| places.get_mut(bit)) {
             *place = Place {
                 what: what(record.kind),
                 level,

@@ -3,7 +3,8 @@
 //! Destroying snapshots and clones, in any order.
 //!
 //! What is destroyed leaves the catalogue at once; its slots come back with the sweep. Dependants
-//! come first, in groups of a few, so that a crash leaves no object whose base is gone.
+//! come first, in groups of a few, so that a crash leaves no object whose base is gone. A clone
+//! that went back to a snapshot of its own hangs on itself: such a ring goes in one group.
 
 use crate::control::rows::{FLAG_DEFERRED, FLAG_HELD};
 use crate::control::{Name, Refusal, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE, FLAG_RECURSIVE};
@@ -16,6 +17,9 @@ use crate::units::{EntityId, MapId};
 
 /// Objects that one group of log entries removes.
 const GROUP: usize = 8;
+
+/// Snapshots of its own that a clone may stand on, one below the other: with the clone, a group.
+pub(crate) const OWN_CHAIN: usize = GROUP - 1;
 
 impl<P: Platform> Core<P> {
     /// Runs the command `Destroy`.
@@ -197,19 +201,54 @@ impl<P: Platform> Core<P> {
         self.done(t);
     }
 
-    /// Removes the last few victims.
+    /// The next victim to go: one that nothing needs any more. In a ring that is the clone, at the
+    /// beginning of a group (`first`) so that its snapshots go with it.
+    fn take_victim(&mut self, first: bool) -> Option<EntityId> {
+        let count = self.lifecycle.victim_count;
+        let gone = |core: &Self, n| core.victim(n).is_some_and(|id| core.catalog.get(id).is_none());
+        let free = |core: &Self, n| {
+            core.victim(n).is_some_and(|id| core.next_dependant(id, EntityId(0)).is_none())
+        };
+        let ring = |core: &Self, n| core.victim(n).is_some_and(|id| core.hangs_on_itself(id));
+        let at = (0..count)
+            .rev()
+            .find(|&n| gone(self, n) || free(self, n))
+            .or_else(|| (0..count).rev().find(|&n| first && ring(self, n)))?;
+        let id = self.victim(at)?;
+        let last = self.victim(count.saturating_sub(1))?;
+        if let Some(place) = self.lifecycle.victims.get_mut(at) {
+            *place = last;
+        }
+        self.lifecycle.victim_count = count.saturating_sub(1);
+        Some(id)
+    }
+
+    /// Whether only snapshots that a clone itself stands on are in the way of its going.
+    fn hangs_on_itself(&self, id: EntityId) -> bool {
+        let Some(mut at) = self.catalog.get(id).map(Entity::base) else { return false };
+        let mut below = 0usize;
+        while let Some(base) = at.and_then(|base| self.catalog.get(base)) {
+            below = below.saturating_add(usize::from(base.owner() == id));
+            at = base.base();
+        }
+        let own = self.catalog.snapshots_of_volume(id);
+        below != 0 && own.fold(0usize, |n, _| n.saturating_add(1)) == below
+    }
+
+    /// Removes a few victims.
     fn record_victims(&mut self, t: u32) -> Result<(), Fault> {
         let mut maps = [(MapId(0), EntityId(0)); GROUP];
         self.begin_group(24)?;
-        let mut taken = 0;
+        let (mut taken, before) = (0, self.lifecycle.victim_count);
         for entry in &mut maps {
-            let at = self.lifecycle.victim_count.saturating_sub(1);
-            let Some(id) = self.victim(at) else { break };
-            self.lifecycle.victim_count = at;
+            let Some(id) = self.take_victim(taken == 0) else { break };
             let Some(entity) = self.catalog.get(id) else { continue };
             *entry = (entity.map(), entity.base().unwrap_or_default());
             taken = 1;
             self.remove_entity(id)?;
+        }
+        if self.lifecycle.victim_count == before {
+            return Err(crate::bug!());
         }
         if taken != 0 {
             for (map, base) in maps {

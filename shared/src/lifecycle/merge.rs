@@ -5,8 +5,9 @@
 //! The *plan* walks the maps that X is made of, one pass for each: X's own new data first and
 //! production's old data last, or the other way round. A chunk belongs to the pass of the level
 //! that its data comes from. For each word with such chunks one task (`settle.rs`) copies and
-//! settles. When a pass skipped chunks that were being written, all passes run again; what is
-//! settled is skipped. When nothing is left, the restore is over.
+//! settles. Before the first pass all passes run once to count. When a pass skipped chunks that
+//! were being written, all passes run again; what is settled is skipped. When nothing is left, the
+//! restore is over.
 
 use crate::api::{Limits, Step};
 use crate::engine::{
@@ -83,6 +84,8 @@ pub(crate) struct Merge<P: Platform> {
     cursor: Word,
     /// The level that the pass is about.
     pub(crate) level: u8,
+    /// The passes count what there is to do; nothing is copied yet.
+    pub(crate) counting: bool,
     /// Chunks were skipped: go round again.
     pub(crate) again: bool,
     /// A word needs so many slots, and there were not as many; 0: none waits for slots.
@@ -95,8 +98,8 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) reads: u64,
     pub(crate) writes: u64,
     /// Bytes that may be merged before the next tick, if there is a rate.
-    tokens: u64,
-    last_ns: u64,
+    pub(super) tokens: u64,
+    pub(super) last_ns: u64,
     /// Commands that wait until the merge has stopped.
     pub(crate) enders: Queue,
 }
@@ -121,6 +124,7 @@ impl<P: Platform> Merge<P> {
             pass: 0,
             cursor: Word(0),
             level: 0,
+            counting: false,
             again: false,
             starved: 0,
             retry_ns: 0,
@@ -143,6 +147,7 @@ impl<P: Platform> Merge<P> {
         self.stopping = false;
         self.pass = 0;
         self.cursor = Word(0);
+        self.counting = true;
         self.again = false;
         self.starved = 0;
         self.retry_ns = 0;
@@ -274,24 +279,6 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    /// Whether another word may begin: room, copy units, and the rate.
-    fn may_merge(&self) -> bool {
-        let m = &self.lifecycle.merge;
-        let rate = self.merge_rate();
-        let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
-        !(m.jobs.left() == 0
-            || m.starved != 0
-            || m.retry_ns > self.now_ns
-            || (busy && m.words != 0)
-            // Clients that wait for slots wait for the merge: it must not be slow, or paused.
-            || (!self.space.full && (rate == 0 || (rate != u64::MAX && m.tokens == 0))))
-    }
-
-    fn merge_rate(&self) -> u64 {
-        let id = self.vols.at(self.lifecycle.merge.vol).id;
-        self.catalog.get(id).and_then(Entity::restoring).map_or(0, |r| r.rate.get())
-    }
-
     /// Whether old data goes first.
     fn old_first(&self) -> bool {
         let id = self.vols.at(self.lifecycle.merge.vol).id;
@@ -340,6 +327,9 @@ impl<P: Platform> Core<P> {
         }
         let m = &mut self.lifecycle.merge;
         m.pass = 0;
+        if core::mem::replace(&mut m.counting, false) {
+            return Some(true);
+        }
         core::mem::replace(&mut m.again, false).then_some(false)
     }
 
@@ -359,13 +349,6 @@ impl<P: Platform> Core<P> {
         task.aux = j;
         self.lifecycle.merge.words = self.lifecycle.merge.words.saturating_add(1);
         self.ready(t);
-    }
-
-    /// Takes the bytes of a word out of what the rate allows.
-    pub(crate) fn spend(&mut self, chunks: u32) {
-        let bytes = u64::from(chunks) << self.geometry.shift();
-        let m = &mut self.lifecycle.merge;
-        m.tokens = m.tokens.saturating_sub(bytes);
     }
 
     fn merged(&mut self, t: u32) {
@@ -392,23 +375,6 @@ impl<P: Platform> Core<P> {
             let t = m.plan;
             self.ready(t);
         }
-    }
-
-    /// The clock has moved: the rate allows some more.
-    pub(crate) fn tick_merge(&mut self) {
-        let rate = self.merge_rate();
-        let m = &mut self.lifecycle.merge;
-        if !m.active {
-            return;
-        }
-        if rate == u64::MAX {
-            return self.wake_plan();
-        }
-        let passed_us = self.now_ns.saturating_sub(m.last_ns).min(1_000_000_000) / 1000;
-        m.last_ns = self.now_ns;
-        let more = rate.saturating_mul(passed_us) / 1_000_000;
-        m.tokens = m.tokens.saturating_add(more).min(rate.max(1));
-        self.wake_plan();
     }
 
     /// A word waits for production and save volume to be flushed.

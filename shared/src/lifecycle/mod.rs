@@ -18,6 +18,7 @@ mod forgo;
 mod merge;
 mod moment;
 mod property;
+mod rate;
 mod refresh;
 mod restore;
 mod room;
@@ -97,8 +98,8 @@ impl<P: Platform> Lifecycle<P> {
         let none = crate::control::EventRow::default();
         Ok(Self {
             slots: Slab::new(p, COMMANDS, &Slot::default())?,
-            inputs: p.array(n.saturating_mul(INPUT), &0).ok_or(Fault::NoMemory)?,
-            replies: p.array(n.saturating_mul(REPLY), &0).ok_or(Fault::NoMemory)?,
+            inputs: p.blank(n.saturating_mul(INPUT), &0).ok_or(Fault::NoMemory)?,
+            replies: p.blank(n.saturating_mul(REPLY), &0).ok_or(Fault::NoMemory)?,
             moment: NONE,
             moment_waiters: Queue::default(),
             draining: 0,

@@ -6,9 +6,10 @@
 //! goes to a clone that keeps the former state.
 
 use crate::control::{Name, Refusal, FLAG_FORCE};
-use crate::engine::{Core, Stage};
+use crate::engine::{Core, Stage, LEVELS};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
+use crate::lifecycle::destroy::OWN_CHAIN;
 use crate::lifecycle::moment::MOMENT;
 use crate::platform::Platform;
 use crate::units::EntityId;
@@ -84,13 +85,20 @@ impl<P: Platform> Core<P> {
         if snapshot.size.get() != self.vols.at(v).size {
             return Err((Refusal::Unrelated, *to));
         }
-        // A clone must not be based on itself.
+        if self.depth_of(snapshot.id()) >= LEVELS.saturating_sub(4) {
+            return Err((Refusal::WrongKind, *to));
+        }
+        // A clone may go back to a snapshot of its own, but not by way of another clone.
         let own = self.vols.at(v).id;
-        let mut at = Some(snapshot.id());
+        let (mut at, mut other, mut chain) = (Some(snapshot.id()), false, 0usize);
         while let Some(s) = at.and_then(|id| self.catalog.get(id)) {
             if s.owner() == own {
-                return Err((Refusal::Needed, *to));
+                chain = chain.saturating_add(1);
+                if other || chain > OWN_CHAIN {
+                    return Err((Refusal::Needed, *to));
+                }
             }
+            other |= s.owner() != own;
             at = s.base();
         }
         Ok(())

@@ -285,7 +285,8 @@ impl<P: Platform> Core<P> {
         let own = place.level == 0 && !place.what.in_place();
         let mut flags = 0;
         if clone {
-            flags |= if own && view.depth != 0 { RUN_BIT } else { RUN_BASE };
+            let newest = self.vols.at(view.vol).newest;
+            flags |= if own && place.epoch > newest { RUN_BIT } else { RUN_BASE };
         }
         if production && old.what != What::Unset {
             flags |= RUN_BIT;

@@ -128,22 +128,30 @@ impl<P: Platform> Core<P> {
         let vol = self.vols.at(self.lifecycle.merge.vol);
         let m = vol.redirect.unwrap_or_default();
         let word = self.tasks.at(t).word;
-        let mut set = 0;
+        let (mut set, mut in_m) = (0, 0);
+        let (mut all, mut to_do) = (0, 0);
         let mut skipped = false;
-        let mut in_m = 0;
         for b in 0..64 {
             let x = self.tasks.at(t).place(b);
             let own = place_at(&self.job(t).own, b);
-            let home = x.what == What::Unset || x.what.in_place() || own.what == What::Settled;
+            let home = x.what == What::Unset || x.what.in_place();
             if mask & bit(b) == 0 || home || x.level != level || x.what == What::Lost {
                 continue;
             }
+            all |= bit(b);
+            if own.what == What::Settled {
+                continue;
+            }
+            to_do |= bit(b);
             if self.claims.locked(m, word, bit(b)) || self.job(t).touched & bit(b) != 0 {
                 skipped = true;
                 continue;
             }
             set |= bit(b);
             in_m |= if own.what == What::Unset { 0 } else { bit(b) };
+        }
+        if self.lifecycle.merge.counting {
+            return self.count_word(t, all, to_do);
         }
         let job = self.job(t);
         job.set = set;
@@ -154,11 +162,6 @@ impl<P: Platform> Core<P> {
         if skipped {
             self.lifecycle.merge.again = true;
         }
-        self.lifecycle.merge.total = self
-            .lifecycle
-            .merge
-            .total
-            .saturating_add(u64::from(set.count_ones()) << self.geometry.shift());
         self.spend(set.count_ones());
         self.lock_to_save(t);
     }

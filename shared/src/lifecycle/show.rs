@@ -210,11 +210,20 @@ impl<P: Platform> Core<P> {
             writes: writes.saturating_add(vol.writes_served).saturating_sub(merge.writes).into(),
             old_first: u32::from(r.order).into(),
             retried: merge.retried.into(),
-            state: u32::from(r.rate.get() == 0).into(),
+            state: self.restore_state(r.rate.get()).into(),
             ..RestoreRow::default()
         };
         let _ = self.row(t, row.as_bytes());
         self.done(t);
+    }
+
+    /// Whether the merge goes on (0), is paused (1), or waits for slots (2).
+    fn restore_state(&self, rate: u64) -> u32 {
+        match rate {
+            0 => 1,
+            _ if self.lifecycle.merge.starved != 0 => 2,
+            _ => 0,
+        }
     }
 
     /// The name of what is restored: a hidden snapshot stands for its clone.

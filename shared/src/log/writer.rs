@@ -113,7 +113,7 @@ impl<P: Platform> Writer<P> {
             return None;
         }
         let mut made = Self {
-            stage: platform.array(stage.checked_mul(PAGE)?, &0)?,
+            stage: platform.blank(stage.checked_mul(PAGE)?, &0)?,
             mask: u64::try_from(stage).ok()?.saturating_sub(1),
             blocks,
             reserve: 0,

@@ -85,7 +85,7 @@ impl<P: Platform> Cache<P> {
         let blank =
             Frame { page: PageNo(0), state: State::Empty, chain: NONE, newer: NONE, older: NONE };
         let mut cache = Self {
-            pages: p.array(count, &[0; PAGE]).ok_or(Fault::NoMemory)?,
+            pages: p.blank(count, &[0; PAGE]).ok_or(Fault::NoMemory)?,
             frames: p.array(count, &blank).ok_or(Fault::NoMemory)?,
             buckets: p.array(buckets, &NONE).ok_or(Fault::NoMemory)?,
             newest: NONE,

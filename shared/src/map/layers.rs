@@ -115,27 +115,30 @@ impl<P: Platform> Layers<P> {
         end: GroupKey,
         out: &mut Group,
     ) -> Result<Option<GroupKey>, Miss> {
-        self.next_group_of(from, end, true, out)
+        self.next_group_of(from, end, (u64::MAX, true), out)
     }
 
-    /// As [`Self::next_group`]; without `tree` in the deltas alone, for groups of which the caller
-    /// knows that the tree has none.
+    /// As [`Self::next_group`], but of the records only what they say of the chunks `wanted`; with
+    /// fewer than all chunks wanted that may be nothing. Without `tree` in the deltas alone, for
+    /// groups of which the caller knows that the tree has none.
+    ///
+    /// A request for one chunk of a word need not pay for the records of the others.
     pub fn next_group_of(
         &mut self,
         from: GroupKey,
         end: GroupKey,
-        tree: bool,
+        (wanted, tree): (u64, bool),
         out: &mut Group,
     ) -> Result<Option<GroupKey>, Miss> {
         let end = end.min(GroupKey { map: FREE_MAP, word: Word(0), epoch: Epoch(0) });
         let mut from = from;
         while from < end {
             let front = self.front(from, end)?;
-            // Where the deltas have all of the first group there can be, the tree is not asked.
+            // Where the deltas have all that is wanted of the first group, the tree is not asked.
             if let Some(front) = front.as_ref().filter(|front| front.group == from) {
                 out.clear();
-                if self.collect(front, out)? == u64::MAX {
-                    if !out.records().is_empty() {
+                if self.collect(front, wanted, out)? | !wanted == u64::MAX {
+                    if wanted != u64::MAX || !out.records().is_empty() {
                         return Ok(Some(from));
                     }
                     let Some(after) = from.after() else { break };
@@ -144,8 +147,9 @@ impl<P: Platform> Layers<P> {
                 }
             }
             let place = if tree { self.tree.find(&mut self.cache, from, end)? } else { None };
-            let Some(group) = self.merge(front.as_ref(), place, out)? else { break };
-            if !out.records().is_empty() {
+            let Some(group) = self.merge(front.as_ref(), place, wanted, out)? else { break };
+            // A walk that is interrupted by a page goes on behind the groups that it was given.
+            if wanted != u64::MAX || !out.records().is_empty() {
                 return Ok(Some(group));
             }
             let Some(after) = group.after() else { break };
@@ -167,15 +171,15 @@ impl<P: Platform> Layers<P> {
         Ok(first.map(|group| Front { group, spots }))
     }
 
-    /// Adds what is to be seen of the front's group in the deltas; gives all the chunks that they
-    /// have something to say of.
-    fn collect(&self, front: &Front, out: &mut Group) -> Result<u64, Fault> {
+    /// Adds what is to be seen of the chunks `wanted` of the front's group in the deltas; gives all
+    /// the chunks that they have something to say of.
+    fn collect(&self, front: &Front, wanted: u64, out: &mut Group) -> Result<u64, Fault> {
         let mut seen = 0;
         for (delta, spot) in
             [&self.fresh, &self.pending, &self.active, &self.frozen].iter().zip(&front.spots)
         {
             if let Some(spot) = spot.filter(|spot| spot.group() == front.group) {
-                seen |= delta.collect(spot, !seen, false, out)?;
+                seen |= delta.collect(spot, wanted & !seen, false, out)?;
             }
         }
         Ok(seen)
@@ -186,6 +190,7 @@ impl<P: Platform> Layers<P> {
         &mut self,
         front: Option<&Front>,
         place: Option<Place>,
+        wanted: u64,
         out: &mut Group,
     ) -> Result<Option<GroupKey>, Miss> {
         out.clear();
@@ -195,10 +200,10 @@ impl<P: Platform> Layers<P> {
         };
         let mut seen = 0;
         if let Some(front) = front.filter(|front| front.group == group) {
-            seen = self.collect(front, out)?;
+            seen = self.collect(front, wanted, out)?;
         }
         if let Some(place) = place.filter(|place| place.group == group) {
-            self.tree.collect(&mut self.cache, place, !seen, out)?;
+            self.tree.collect(&mut self.cache, place, wanted & !seen, out)?;
         }
         Ok(Some(group))
     }

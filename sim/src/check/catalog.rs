@@ -105,7 +105,10 @@ fn references(state: &State, entity: &Entity, report: &mut Report) {
     }
     let Some(restore) = entity.restoring() else { return };
     need("restore's source", restore.x.get(), &[Kind::Clone, Kind::Snapshot]);
-    need("restore's snapshot", restore.r.get(), &[Kind::Snapshot]);
+    // The way back after a cancelled restore has neither.
+    if restore.r.get() != 0 {
+        need("restore's snapshot", restore.r.get(), &[Kind::Snapshot]);
+    }
     if restore.before.get() != 0 {
         need("restore's undo snapshot", restore.before.get(), &[Kind::Snapshot]);
     }

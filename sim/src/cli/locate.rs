@@ -6,9 +6,12 @@
 //! whose server is gone refuses connections and counts as not there.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::store::device::kind_of;
 use crate::store::{identify, lock, signature, Access, Cache, Volume};
@@ -105,6 +108,17 @@ struct Served {
     name: String,
 }
 
+/// Connects to a server that lives. The socket of one that was killed takes connections until the
+/// kernel has put its ring to rest.
+fn reach(path: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    let peer = getsockopt(&stream, PeerCredentials)?;
+    match u32::try_from(peer.pid()) {
+        Ok(pid) if pid != 0 && !lock::is_alive(pid) => Err(io::ErrorKind::ConnectionRefused.into()),
+        _ => Ok(stream),
+    }
+}
+
 /// All pools that are being served and can be reached.
 fn served() -> Vec<Served> {
     let mut found = Vec::new();
@@ -113,7 +127,7 @@ fn served() -> Vec<Served> {
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
         for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "sock")) {
-            let Ok(stream) = UnixStream::connect(path) else { continue };
+            let Ok(stream) = reach(path) else { continue };
             let mut connection = Connection::server(stream, path.clone());
             let Ok(row) = connection.pool() else { continue };
             let uuid = uuid::Uuid::from_bytes(row.uuid).to_string();
@@ -200,7 +214,7 @@ fn by_name(pool: &str) -> Outcome<Connection> {
 /// The pool on this save volume, or behind this socket.
 fn at_path(path: &Path) -> Outcome<Connection> {
     if fs::metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
-        let stream = UnixStream::connect(path)
+        let stream = reach(path)
             .map_err(Failure::io(format!("connect to the server at {}", path.display())))?;
         return Ok(Connection::server(stream, path.to_path_buf()));
     }
@@ -237,7 +251,7 @@ pub fn server_of(pool: [u8; 16]) -> Option<(UnixStream, PathBuf)> {
     let places = folders().into_iter().filter(|folder| is_trusted(folder));
     places
         .map(|folder| folder.join(socket_name(pool)))
-        .find_map(|path| UnixStream::connect(&path).ok().map(|stream| (stream, path)))
+        .find_map(|path| reach(&path).ok().map(|stream| (stream, path)))
 }
 
 /// Refuses to go on if a server has the pool at rest.

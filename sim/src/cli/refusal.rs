@@ -106,7 +106,8 @@ impl Refused<'_> {
             Refusal::Needed => format!("needed by {}", self.who("others")),
             Refusal::Held => format!("held: {}", self.who(&quoted(name))),
             Refusal::OpenForWriting => {
-                format!("clients have it open for writing: {}", self.who(&quoted(name)))
+                let what = if name.contains('@') { "open" } else { "open for writing" };
+                format!("clients have it {what}: {}", self.who(&quoted(name)))
             }
             Refusal::Restoring => format!("{} is being restored", self.who("a volume")),
             Refusal::NotRestoring => format!("no restore of `{name}` is under way"),

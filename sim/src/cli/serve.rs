@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rwsnap_core::api::Limits;
 use rwsnap_core::control::Name;
@@ -23,8 +24,11 @@ use super::Global;
 const DELTA_RECORDS: u32 = 1 << 20;
 /// Requests and commands that the core has under way at once.
 const REQUESTS: u32 = 256;
-/// Copy units: what first writes that are under way copy.
-const COPY_UNITS: u32 = 2048;
+/// Bytes of copy units: what first writes and a merge that are under way copy. A merge has two
+/// batches of 8 MiB in flight, and with undo copies each chunk twice.
+const COPY_BYTES: u32 = 32 << 20;
+/// Copy units at least, with large chunks.
+const COPY_UNITS: u32 = 1024;
 
 /// Serve a pool over NBD until it is stopped
 ///
@@ -67,6 +71,9 @@ pub(super) struct Serve {
     /// Allow TCP beyond this machine: NBD knows no passwords
     #[arg(long)]
     insecure: bool,
+    /// Make each flush of a disk take longer, in ms: how slower disks are measured
+    #[arg(long, value_name = "MS", default_value_t = 0, hide = true)]
+    flush_delay: u16,
 }
 
 impl Serve {
@@ -84,7 +91,8 @@ impl Serve {
         };
         let _link = Link::new(superblock.pool, &control);
         let listen = self.listen(&control)?;
-        let (chunk, limits) = (superblock.chunk.get(), self.limits());
+        let chunk = superblock.chunk.get();
+        let limits = self.limits(chunk);
         let begin = move |delta: u32, device| -> Result<Box<dyn Engine + Send>, NotOpened> {
             let limits = Limits { delta_records: limits.delta_records.max(delta), ..limits };
             Ok(Box::new(core::begin_with(device, &superblock, &limits)?))
@@ -99,12 +107,13 @@ impl Serve {
             control,
         };
         let quiet = global.quiet;
+        let flush_delay = Duration::from_millis(self.flush_delay.into());
         server::run(server::Config {
             served: Served::Pool(Box::new(pool)),
             listen,
             insecure: self.insecure,
             reactors: usize::from(self.reactors),
-            limits: server::Limits::default(),
+            limits: server::Limits { flush_delay, ..server::Limits::default() },
             ready: Box::new(move |uris| announce(uris, quiet)),
         })
         .map(drop)
@@ -119,12 +128,12 @@ impl Serve {
         }
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, chunk: u32) -> Limits {
         Limits {
             cache_pages: u32::try_from(self.cache / 4096).unwrap_or(u32::MAX).max(4),
             delta_records: DELTA_RECORDS,
             requests: REQUESTS,
-            copy_units: COPY_UNITS,
+            copy_units: (COPY_BYTES / chunk.max(1)).max(COPY_UNITS),
         }
     }
 

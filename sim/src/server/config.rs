@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rwsnap_core::api::Device;
 
@@ -74,11 +75,19 @@ pub struct Limits {
     pub connection_bytes: u32,
     /// Bytes of buffers that connections share.
     pub shared_bytes: u32,
+    /// What each flush of a device takes longer: zero, but for measurements.
+    pub flush_delay: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 100, requests: 128, connection_bytes: 8 << 20, shared_bytes: 32 << 20 }
+        Self {
+            connections: 100,
+            requests: 128,
+            connection_bytes: 8 << 20,
+            shared_bytes: 32 << 20,
+            flush_delay: Duration::ZERO,
+        }
     }
 }
 

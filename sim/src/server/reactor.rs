@@ -117,6 +117,9 @@ impl Reactor {
         let fixtures =
             Fixtures { event: page.cut(0, 8), time: page.cut(64, 16), signal: page.cut(128, 128) };
         let limits = shared.limits;
+        if !limits.flush_delay.is_zero() {
+            ring.delay_flushes(limits.flush_delay, page.cut(256, 16));
+        }
         let mut memory = Memory::new(data, connections + 1, limits.connection_bytes);
         let zeros =
             memory.take(&mut 0, super::memory::ASSURED).ok_or(io::ErrorKind::OutOfMemory)?;

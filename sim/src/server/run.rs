@@ -192,7 +192,8 @@ fn start_others(
     (1..layout.reactors).map(start).collect()
 }
 
-/// SIGTERM and SIGINT end the server, SIGUSR1 makes it tell what is under way. They come as bytes from a descriptor, not as interruptions.
+/// SIGTERM and SIGINT end the server, SIGUSR1 makes it tell what is under way. They come as bytes
+/// from a descriptor, not as interruptions.
 fn block_signals() -> io::Result<OwnedFd> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);

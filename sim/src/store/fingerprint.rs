@@ -19,6 +19,9 @@ const EDGE: u64 = 16;
 /// Blocks of it in between.
 const SPREAD: u64 = 256;
 
+/// Bytes that are read of a volume at most.
+pub const BYTES: u64 = (2 * EDGE + SPREAD) * BLOCK;
+
 /// The fingerprint of a volume as it is now.
 pub fn of(volume: &Volume) -> Result<u64, StoreError> {
     let size = volume.device().size;

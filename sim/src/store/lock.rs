@@ -20,8 +20,9 @@ use nix::sys::stat::{major, minor};
 
 use super::StoreError;
 
-/// How long to wait for the kernel to let go of a volume that no process holds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the kernel to let go of a volume that no process holds. It has been seen to
+/// take more than five seconds on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait before looking again.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -111,9 +112,17 @@ fn locks_holder(meta: &Metadata) -> Option<u32> {
     pid_where(&|place| place == exact).or_else(|| pid_where(&|place| place.ends_with(&inode)))
 }
 
+/// Whether a process runs. One that was killed and that nobody waited for does not.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    let state = stat.ok().and_then(|stat| Some(stat.rsplit_once(')')?.1.trim_start().to_owned()));
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
 /// The process itself; or, if it has ended, one that it left the opened file to.
 fn living(pid: u32, meta: &Metadata) -> Option<u32> {
-    if Path::new("/proc").join(pid.to_string()).exists() {
+    if is_alive(pid) {
         return Some(pid);
     }
     let processes = fs::read_dir("/proc").ok()?.flatten();

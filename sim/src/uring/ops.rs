@@ -5,8 +5,9 @@
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use io_uring::opcode;
+use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{self, FsyncFlags};
-use io_uring::{opcode, squeue::Entry};
 
 use super::arena::Span;
 use super::ring::{File, Ring, ACCEPT};
@@ -120,6 +121,13 @@ impl Ring {
 
     /// Makes all that was written durable.
     pub fn flush(&mut self, file: File, token: u64) {
+        if let Some(area) = self.flush_delay {
+            let time = self.arena.address(area).cast::<types::Timespec>().cast_const();
+            let wait = opcode::Timeout::new(time).flags(types::TimeoutFlags::ETIME_SUCCESS);
+            // Linked to what follows. Apart from it, if they are not submitted together, it would
+            // delay nothing, and nothing depends on it.
+            self.queue(wait.build().flags(Flags::IO_LINK), 0);
+        }
         let entry = on!(file, |fd| opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC));
         self.queue(entry, token);
     }

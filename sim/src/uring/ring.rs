@@ -18,7 +18,7 @@ use std::time::Duration;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue::Entry, IoUring, Probe};
 
-use super::arena::Arena;
+use super::arena::{Arena, Span};
 
 /// How a ring is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +100,8 @@ pub struct Ring {
     /// Entries that found no room in the queue; bounded by the operations in flight.
     backlog: VecDeque<Entry>,
     free_slots: Vec<u32>,
+    /// A duration in the arena that each flush waits before it begins.
+    pub(super) flush_delay: Option<Span>,
     _own_thread: PhantomData<*const ()>,
 }
 
@@ -124,14 +126,22 @@ impl Ring {
             multishot_accept: has(opcode::Socket::CODE),
         };
         let free_slots = if fixed_files { (0..setup.files).rev().collect() } else { Vec::new() };
-        let backlog = VecDeque::new();
-        Ok(Self { io, arena, features, backlog, free_slots, _own_thread: PhantomData })
+        let (backlog, flush_delay) = (VecDeque::new(), None);
+        let _own_thread = PhantomData;
+        Ok(Self { io, arena, features, backlog, free_slots, flush_delay, _own_thread })
     }
 
     /// What the kernel gave us.
     #[must_use]
     pub const fn features(&self) -> Features {
         self.features
+    }
+
+    /// From now on each flush takes longer by `time`, which `area` (16 bytes) holds for good: how a
+    /// slower disk is measured.
+    pub fn delay_flushes(&mut self, time: Duration, area: Span) {
+        self.arena.put_time(area, time);
+        self.flush_delay = Some(area);
     }
 
     /// The descriptor of the ring, for messages from other rings.

@@ -3,6 +3,7 @@
 //! Steps of the life of pools, servers, snapshots and clones.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use super::model::Contents;
 use super::program::Program;
@@ -84,11 +85,15 @@ pub(crate) fn refresh(world: &mut World, words: &[String]) -> Result<(), String>
     let mut command = vec!["refresh", name];
     option("to").into_iter().for_each(|to| command.extend(["--to", to]));
     option("keep").into_iter().for_each(|keep| command.extend(["--keep", keep]));
-    world.ask(&format!("drop {name}"), &[])?;
+    let_go(world, name)?;
     world.program()?.ok(&command)?;
     let from = match (option("to"), option("of")) {
         (Some(snapshot), None) => snapshot.to_owned(),
-        (None, Some(volume)) => adopt(world, &format!("{volume}@"), volume)?,
+        (None, Some(volume)) => {
+            // The one that the refresh before made goes with its last user.
+            forget(world, &format!("{volume}@{name}-"))?;
+            adopt(world, &format!("{volume}@{name}-"), volume)?
+        }
         _ => return Err("to SNAPSHOT, or of VOLUME, is missing".to_owned()),
     };
     let fresh = world.model.get(&from)?.copy();
@@ -116,10 +121,33 @@ pub(crate) fn adopt(world: &mut World, head: &str, volume: &str) -> Result<Strin
     Ok(name.clone())
 }
 
+/// Takes what the program has removed by itself out of the model: names that begin so.
+pub(crate) fn forget(world: &mut World, head: &str) -> Result<(), String> {
+    let there = report::names(world.program()?)?;
+    let is_gone = |n: &String| n.starts_with(head) && !there.contains(n);
+    for name in world.model.names().into_iter().filter(is_gone) {
+        world.model.remove(&name)?;
+    }
+    Ok(())
+}
+
+/// Ends the client's connection to a volume; the server may take a moment to notice.
+pub(crate) fn let_go(world: &mut World, name: &str) -> Result<(), String> {
+    world.ask(&format!("drop {name}"), &[])?;
+    let begun = Instant::now();
+    while report::opens(world.program()?, name)? > 0 {
+        if begun.elapsed() > Duration::from_secs(10) {
+            return Err(format!("the server does not let go of {name}"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 /// `destroy NAME...`
 pub(crate) fn destroy(world: &mut World, words: &[String]) -> Result<(), String> {
     for name in &words[1..] {
-        world.ask(&format!("drop {name}"), &[])?;
+        let_go(world, name)?;
     }
     let command: Vec<_> = words.iter().map(String::as_str).collect();
     world.program()?.ok(&command)?;
@@ -129,7 +157,7 @@ pub(crate) fn destroy(world: &mut World, words: &[String]) -> Result<(), String>
 /// `rename OLD NEW`
 pub(crate) fn rename(world: &mut World, words: &[String]) -> Result<(), String> {
     let (old, new) = (word(words, 1, "a name")?, word(words, 2, "a new name")?);
-    world.ask(&format!("drop {old}"), &[])?;
+    let_go(world, old)?;
     world.program()?.ok(&["rename", old, new])?;
     let contents = world.model.remove(old)?;
     world.model.put(new, contents);

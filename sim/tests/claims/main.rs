@@ -27,7 +27,10 @@ fn show(name: &str) {
     for medium in Medium::ALL {
         let mut world = World::new(medium);
         for step in &script.steps {
-            if let Err(why) = world.step(&step.words) {
+            let begun = std::time::Instant::now();
+            let result = world.step(&step.words);
+            println!("{:>6} ms {:?}", begun.elapsed().as_millis(), step.words);
+            if let Err(why) = result {
                 let said = world.server_said();
                 let (line, text) = (step.line, step.words.join(" "));
                 panic!("{name}.scn:{line} on {medium:?}: `{text}`: {why}\nthe server said: {said}");

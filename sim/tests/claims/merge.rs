@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::client::Load;
-use super::life::adopt;
+use super::life::{adopt, forget, let_go};
 use super::model::ANY;
 use super::report::{self, Progress};
 use super::script::{size, word};
@@ -35,7 +35,7 @@ pub(crate) fn restore(world: &mut World, words: &[String]) -> Result<(), String>
         }
     }
     // A client that holds it open for writing would stand in the way.
-    world.ask(&format!("drop {name}"), &[])?;
+    let_go(world, name)?;
     world.program()?.ok(&command)?;
     if !has("no-undo") {
         adopt(world, &format!("{name}@before-restore"), name)?;
@@ -56,7 +56,10 @@ pub(crate) fn merge(world: &mut World, words: &[String]) -> Result<(), String> {
     let name = word(words, 1, "a volume")?;
     let begun = Instant::now();
     if word(words, 2, "to, or end")? == "end" {
-        world.program()?.ok(&["restore", name, "--rate", "none"])?;
+        let hurry = world.program()?.ok(&["restore", name, "--rate", "none"]);
+        if let (Err(why), Some(_)) = (hurry, report::restore(world.program()?, name)?) {
+            return Err(why);
+        }
         while report::restore(world.program()?, name)?.is_some() {
             if begun.elapsed() > PATIENCE {
                 return Err("the merge does not end".to_owned());
@@ -101,17 +104,15 @@ fn settle_down(world: &World, name: &str) -> Result<(), String> {
 /// `cancel VOLUME`: it holds what it held before the restore.
 pub(crate) fn cancel(world: &mut World, words: &[String]) -> Result<(), String> {
     let name = word(words, 1, "a volume")?;
-    world.ask(&format!("drop {name}"), &[])?;
+    let_go(world, name)?;
     world.program()?.ok(&["restore", name, "--cancel"])?;
-    let there = report::names(world.program()?)?;
-    let before = world.model.names();
-    let before = before.iter().rfind(|n| n.starts_with(&format!("{name}@before-restore")));
-    let contents = world.model.get(before.ok_or("there is no snapshot from before")?)?.copy();
+    let head = format!("{name}@before-restore-");
+    let number = |n: &String| n.strip_prefix(&head)?.parse::<u64>().ok();
+    let newest = world.model.names().iter().filter_map(number).max();
+    let newest = newest.ok_or("there is no snapshot from before")?;
+    let contents = world.model.get(&format!("{head}{newest}"))?.copy();
     world.model.put(name, contents);
-    for gone in world.model.names().into_iter().filter(|n| !there.contains(n)) {
-        world.model.remove(&gone)?;
-    }
-    Ok(())
+    forget(world, &format!("{name}@"))
 }
 
 /// `settled VOLUME AT LENGTH all|some|any|none`: how many of the range's chunks are settled.

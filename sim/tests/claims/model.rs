@@ -75,12 +75,24 @@ impl Contents {
         for (n, got) in data.chunks(length(SECTOR)).enumerate() {
             let sector = first + n as u64;
             let pattern = self.sectors[length(sector)];
-            if pattern != ANY && fill(pattern, sector * SECTOR, SECTOR) != got {
+            if pattern != ANY && !holds(pattern, sector, got) {
                 let (place, found) = (sector * SECTOR, describe(got));
                 return Err(format!("byte {place}: pattern {pattern} expected, found {found}"));
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a sector's data is the pattern's.
+fn holds(pattern: u32, sector: u64, data: &[u8]) -> bool {
+    match pattern {
+        0 => data.iter().all(|b| *b == 0),
+        BYTE.. => data.iter().all(|b| *b == pattern.to_le_bytes()[0]),
+        _ => {
+            let cell = u128::from(sector) << 64 | u128::from(pattern);
+            data.chunks(16).all(|c| c == cell.to_le_bytes())
+        }
     }
 }
 

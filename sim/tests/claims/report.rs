@@ -39,6 +39,11 @@ pub(crate) fn identity(program: &Program, name: &str) -> Result<String, String> 
     Ok(format!("{} {}", info["name"], info["uuid"]))
 }
 
+/// Clients that have it open.
+pub(crate) fn opens(program: &Program, name: &str) -> Result<u64, String> {
+    number(&json(program, &["info", name, "--json"])?, "opens")
+}
+
 /// How far a restore is.
 pub(crate) struct Progress {
     /// Bytes to be merged, as far as known.

@@ -109,7 +109,8 @@ impl Place {
     /// The pool at rest is sound.
     pub(crate) fn check(&self) {
         let output = self.run(&["check", "save.img"]);
-        let said = String::from_utf8_lossy(&output.stdout);
+        let said = [&output.stdout[..], &output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
         assert!(output.status.success(), "check: {} {said}", output.status);
     }
 }

@@ -96,7 +96,7 @@ impl<P: Platform> Checkpoint<P> {
             hash: 0,
             builder: Builder::new(p, pool)?,
             root: None,
-            buffers: p.array(n, &[0; PAGE]).ok_or(Fault::NoMemory)?,
+            buffers: p.blank(n, &[0; PAGE]).ok_or(Fault::NoMemory)?,
             places: p.array(n, &0).ok_or(Fault::NoMemory)?,
             filled: 0,
             sent: 0,

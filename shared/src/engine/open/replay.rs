@@ -13,7 +13,7 @@ use crate::platform::Platform;
 use crate::units::{Dev, LogPos, PAGE, PAGE_BYTES};
 
 /// Blocks of the log that are read at once.
-const BATCH: u64 = 16;
+const BATCH: u64 = 256;
 
 impl<P: Platform> Core<P> {
     /// Reads what recovery wants next.

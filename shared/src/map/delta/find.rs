@@ -125,10 +125,12 @@ impl<P: Platform> Delta<P> {
         while let Some(spot) = next {
             let entry = self.entry(spot)?;
             mask |= entry.live;
-            let record = entry.record()?;
-            if all || record.kind.in_tree() {
-                for piece in record.only(entry.live & allow) {
-                    out.push(piece)?;
+            if entry.live & allow != 0 {
+                let record = entry.record()?;
+                if all || record.kind.in_tree() {
+                    for piece in record.only(entry.live & allow) {
+                        out.push(piece)?;
+                    }
                 }
             }
             next = self.sibling(spot)?;

@@ -89,8 +89,8 @@ impl<P: Platform> Delta<P> {
             return Err(Fault::NoMemory);
         }
         let mut delta = Self {
-            leaves: p.array(leaves, &Leaf::EMPTY).ok_or(Fault::NoMemory)?,
-            inners: p.array(inners, &Inner::EMPTY).ok_or(Fault::NoMemory)?,
+            leaves: p.blank(leaves, &Leaf::EMPTY).ok_or(Fault::NoMemory)?,
+            inners: p.blank(inners, &Inner::EMPTY).ok_or(Fault::NoMemory)?,
             leaf_free: Free::all(0),
             inner_free: Free::all(0),
             height: 0,

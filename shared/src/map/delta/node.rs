@@ -8,6 +8,7 @@ use crate::format::record::{GroupKey, Key, Kind, Record};
 use crate::map::group::join;
 use crate::map::list::insert_at;
 use crate::units::{bit_range, low_bits, Slot};
+use zerocopy_derive::FromZeros;
 
 /// Entries in a leaf.
 pub(super) const LEAF: usize = 32;
@@ -30,7 +31,7 @@ pub(super) fn at(node: u32) -> usize {
 }
 
 /// A 128-bit number in two halves, which do not ask for an alignment of 16 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, FromZeros)]
 pub(super) struct Wide([u64; 2]);
 
 impl Wide {
@@ -56,7 +57,7 @@ impl Wide {
 ///
 /// `live` is a part of `mask`, and both have the same lowest and highest bit. Without slots they
 /// are equal. `live` is not zero but between the two steps of a change.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromZeros)]
 pub(super) struct Entry {
     /// The group's key; its low 16 bits, where the chunk would stand, hold the kind.
     key: Wide,
@@ -144,7 +145,7 @@ impl Entry {
 }
 
 /// A node with entries, in the order of their groups; those of one group in no order.
-#[derive(Clone)]
+#[derive(Clone, FromZeros)]
 pub(super) struct Leaf {
     pub(super) len: usize,
     /// How many entries in a row were added at the end, counted up to `TAIL`.
@@ -187,7 +188,7 @@ impl Leaf {
 ///
 /// All groups below a child come at or after its key, and at or before the key of the next. The
 /// key of the first child is not looked at.
-#[derive(Clone)]
+#[derive(Clone, FromZeros)]
 pub(super) struct Inner {
     pub(super) len: usize,
     pub(super) keys: [Wide; INNER],

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! How fast the merge of a restore may go, and how far its way is.
+
+use crate::engine::Core;
+use crate::format::entity::Entity;
+use crate::lifecycle::merge::WORDS;
+use crate::platform::Platform;
+
+impl<P: Platform> Core<P> {
+    /// Whether another word may begin: room, copy units, and the rate.
+    pub(super) fn may_merge(&self) -> bool {
+        let m = &self.lifecycle.merge;
+        let rate = if m.counting { u64::MAX } else { self.merge_rate() };
+        let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
+        !(m.jobs.left() == 0
+            || m.starved != 0
+            || m.retry_ns > self.now_ns
+            || (busy && m.words != 0)
+            // Clients that wait for slots wait for the merge: it must not be slow, or paused.
+            || (!self.space.full && (rate == 0 || (rate != u64::MAX && m.tokens == 0))))
+    }
+
+    fn merge_rate(&self) -> u64 {
+        let id = self.vols.at(self.lifecycle.merge.vol).id;
+        self.catalog.get(id).and_then(Entity::restoring).map_or(0, |r| r.rate.get())
+    }
+
+    /// Takes the bytes of a word out of what the rate allows.
+    pub(crate) fn spend(&mut self, chunks: u32) {
+        let bytes = u64::from(chunks) << self.geometry.shift();
+        let m = &mut self.lifecycle.merge;
+        m.tokens = m.tokens.saturating_sub(bytes);
+    }
+
+    /// The clock has moved: the rate allows some more.
+    pub(crate) fn tick_merge(&mut self) {
+        let rate = self.merge_rate();
+        let m = &mut self.lifecycle.merge;
+        if !m.is_active() {
+            return;
+        }
+        if rate == u64::MAX {
+            return self.wake_plan();
+        }
+        let passed_us = self.now_ns.saturating_sub(m.last_ns).min(1_000_000_000) / 1000;
+        m.last_ns = self.now_ns;
+        let more = rate.saturating_mul(passed_us) / 1_000_000;
+        m.tokens = m.tokens.saturating_add(more).min(rate.max(1));
+        self.wake_plan();
+    }
+
+    /// Ends a word that was only looked at: of these chunks, some are still to be settled.
+    pub(super) fn count_word(&mut self, t: u32, all: u64, to_do: u64) {
+        let bytes = |mask: u64| u64::from(mask.count_ones()) << self.geometry.shift();
+        let (all, settled) = (bytes(all), bytes(all & !to_do));
+        let m = &mut self.lifecycle.merge;
+        m.total = m.total.saturating_add(all);
+        m.done = m.done.saturating_add(settled);
+        self.end_word(t, false);
+    }
+}
