@@ -322,29 +322,46 @@ pub(super) fn list_all<E: Engine>(
     }
 }
 
-/// Reads the whole pool.
+/// Reads the whole pool. A snapshot that was destroyed for later may go meanwhile: then it begins
+/// anew.
 ///
 /// # Errors
 ///
 /// What went wrong.
 pub(super) fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Sweep, Wrong> {
+    for _ in 0..20 {
+        if let Some(sweep) = sweep_once(machine, rng)? {
+            return Ok(sweep);
+        }
+    }
+    Err("what the list shows goes away, again and again".into())
+}
+
+fn sweep_once<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Option<Sweep>, Wrong> {
     let mut sweep = Sweep { rows: list(machine, rng)?, ..Sweep::default() };
     for row in &sweep.rows {
         let shown = read_all(machine, rng, row).map_err(|w| format!("{}: {w}", row.name))?;
+        let Some(shown) = shown else { return Ok(None) };
         sweep.content.insert(row.id, shown);
     }
-    Ok(sweep)
+    Ok(Some(sweep))
 }
 
-/// Reads a volume from end to end, word by word, several requests at a time.
-fn read_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, row: &Row) -> Result<Shown, Wrong> {
+/// Reads a volume from end to end, word by word, several requests at a time; nothing if it was to
+/// be destroyed and now is.
+fn read_all<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    row: &Row,
+) -> Result<Option<Shown>, Wrong> {
     let block = u64::from(machine.disks[0].device.block);
     let blocks = row.size / block;
     let opened = match machine.core.attach(&row.name, false) {
         Ok(opened) => opened,
         Err(Refusal::Lost) => {
-            return Ok(vec![Err(Fault::Fenced); usize::try_from(blocks).unwrap_or(0)]);
+            return Ok(Some(vec![Err(Fault::Fenced); usize::try_from(blocks).unwrap_or(0)]));
         }
+        Err(Refusal::NotFound) if row.flags & rows::FLAG_DEFERRED != 0 => return Ok(None),
         Err(refusal) => return Err(format!("cannot be opened: {refusal:?}")),
     };
     machine.drain()?;
@@ -377,7 +394,7 @@ fn read_all<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng, row: &Row) -> Re
         return Err("fails a read within its size".into());
     }
     retry_blocks(machine, rng, row, &mut shown)?;
-    Ok(shown)
+    Ok(Some(shown))
 }
 
 /// A read of a whole word fails for one block's sake: reads the others by themselves.
