@@ -58,6 +58,8 @@ impl<P: Platform> Core<P> {
             self.settle_places(t, mask);
         }
         let task = self.tasks.at_mut(t);
+        // Which slots are its own holds under this epoch alone.
+        task.epoch = newest;
         task.in_place = task.placed(mask, What::in_place);
         let redirect = mask & !task.in_place;
         let mut own = 0;
@@ -174,14 +176,17 @@ impl<P: Platform> Core<P> {
 
     /// All that the new slots need is known; settled chunks go the way of production first.
     fn redirect_filled(&mut self, t: u32) {
+        let newest = self.vols.at(self.vol_of(t)).newest;
         let task = self.tasks.at_mut(t);
+        if task.epoch != newest {
+            // A snapshot came or went while the base was read.
+            return self.begin_again(t);
+        }
         task.fresh_need = task.need;
         task.need = 0;
         if task.in_place != 0 {
             return self.begin_copy(t);
         }
-        let newest = self.vols.at(self.vol_of(t)).newest;
-        self.tasks.at_mut(t).epoch = newest;
         self.write_in_place(t);
     }
 
