@@ -27,7 +27,8 @@ programs() {
         qemu-img:qemu-utils mkfs.ext4:e2fsprogs e2fsck:e2fsprogs debugfs:e2fsprogs \
         /usr/bin/python3:python3-minimal nbdkit:nbdkit nbdfuse:libnbd-bin fusermount3:fuse3
     [ "$what" = demo ] && return
-    printf '%s\n' nbdsh:python3-libnbd losetup:mount mkfs.xfs:xfsprogs xfs_repair:xfsprogs nm:binutils objdump:binutils
+    printf '%s\n' nbdsh:python3-libnbd losetup:mount mkfs.xfs:xfsprogs \
+        xfs_repair:xfsprogs nm:binutils objdump:binutils
 }
 
 missing_packages() {

@@ -16,8 +16,8 @@ use super::Global;
 ///
 /// PLACE is in-place (AT: byte of the production volume), slot (AT: first slot of the save volume),
 /// zero or lost. FLAGS: bit (since its newest snapshot the volume got data of its own: new data of
-/// a clone, copied old data of a production), base (read from what a clone stands on: its base, or a
-/// snapshot of its own), and of a production that is being restored settled, unsettled and
+/// a clone, copied old data of a production), base (read from what a clone stands on: its base, or
+/// a snapshot of its own), and of a production that is being restored settled, unsettled and
 /// restore-new.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:

@@ -189,9 +189,8 @@ impl Own {
         let wanted = self.part(name, at, len);
         if let Some(n) = (0..data.len()).find(|&n| data[n] != wanted[n]) {
             let (found, wanted) = (data[n], wanted[n]);
-            panic!(
-                "seed {seed}, operation {count}: {name}: byte {n} after {at} is {found}, not {wanted}"
-            );
+            let place = at + n as u64;
+            panic!("seed {seed}, operation {count}: {name}: {place} is {found}, not {wanted}");
         }
     }
 
