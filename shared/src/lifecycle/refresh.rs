@@ -145,13 +145,11 @@ impl<P: Platform> Core<P> {
         self.end_group()?;
         self.vols.at_mut(v).used = 0;
         self.keep_promise(v);
-        self.refresh_volume(v);
         if let Some(kept) = kept {
             self.add_volume(kept)?;
         }
-        if let Some(base) = self.base_volume(v) {
-            self.refresh_volume(base);
-        }
+        // The new base's volume has one snapshot more, the former base's perhaps one less.
+        self.refresh_volumes();
         self.rebuild_views();
         Ok(())
     }

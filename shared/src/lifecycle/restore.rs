@@ -368,25 +368,22 @@ impl<P: Platform> Core<P> {
         self.log_sweep(t, MapId(old.m_map.get()))?;
         self.log_sweep(t, map)?;
         self.end_group()?;
+        self.refresh_volumes();
         self.restore_begins(v);
         Ok(())
     }
 
-    /// Removes the hidden snapshot that stood for a clone.
+    /// Removes the hidden snapshot that stood for a clone; the caller refreshes the volumes.
     fn drop_x(&mut self, t: u32, restore: &Restore) -> Result<(), Fault> {
         let x = EntityId(restore.x.get());
         let Some(entity) = self.catalog.get(x).filter(|e| e.has(FLAG_HIDDEN)) else {
             return Ok(());
         };
         let (map, base) = (entity.map(), entity.base());
-        let owner = entity.owner();
         self.remove_entity(x)?;
         self.log_sweep(t, map)?;
         if let Some(base) = base {
             self.drop_deferred(t, base)?;
-        }
-        if let Some(v) = self.vol_of_entity(owner) {
-            self.refresh_volume(v);
         }
         Ok(())
     }
@@ -402,7 +399,7 @@ impl<P: Platform> Core<P> {
         self.log_sweep(t, MapId(restore.m_map.get()))?;
         self.end_group()?;
         self.drop_restore_promise();
-        self.refresh_volume(v);
+        self.refresh_volumes();
         self.rebuild_views();
         self.commit.wanted = true;
         self.event(RESTORED, 0, &name, self.lifecycle.merge.done);
