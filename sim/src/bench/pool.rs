@@ -88,7 +88,7 @@ impl Counts {
 
     fn of(row: &PoolRow) -> Self {
         let [save_reads, save_writes, save_flushes, reads, writes, flushes] =
-            row.io.map(|n| n.get());
+            row.io.map(zerocopy::U64::get);
         let (copied, checkpoints) = (row.copied.get(), row.checkpoints.get());
         Self { save_reads, save_writes, save_flushes, reads, writes, flushes, copied, checkpoints }
     }

@@ -28,7 +28,8 @@ pub(super) struct Bench {
     #[arg(value_name = "PART", value_enum)]
     parts: Vec<Chosen>,
     /// Rounds
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Where to put the images, some ten times `--size` in all
     #[arg(long, value_name = "DIR", default_value = ".")]

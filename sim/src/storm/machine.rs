@@ -5,6 +5,8 @@
 //! A step begins the moment the core gives it out, so that a flush covers as little as it may and
 //! a read or write is in flight as long as it may.
 
+mod begin;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use rwsnap_core::api::{Done, Handle, Op, Request, Step, StepId, Submit};
@@ -337,66 +339,6 @@ impl<E: Engine> Machine<E> {
         self.serial += 1;
         let (born, serial) = (self.now, self.serial);
         self.open.push(Open { owner, dev, at, blocks, work, born, serial });
-    }
-
-    fn begin_read(
-        &self,
-        id: StepId,
-        dev: Dev,
-        at: u64,
-        len: u32,
-    ) -> Result<(usize, u64, u64, Work), Wrong> {
-        let dev = dev_index(dev);
-        let (first, blocks) = self.extent(dev, at, u64::from(len))?;
-        let pieces = self.memory.pieces(&self.core, id, u64::from(len))?;
-        let clash = self.open.iter().any(|open| match &open.work {
-            Work::Read(_, other) | Work::Write(_, other) => {
-                Memory::units(other).any(|u| Memory::units(&pieces).any(|v| v == u))
-            }
-            _ => false,
-        });
-        if clash {
-            return Err(format!("a copy unit is read into while it is in use, at {at} of {dev}"));
-        }
-        Ok((dev, first, blocks, Work::Read(self.disks[dev].begin_read(first, blocks), pieces)))
-    }
-
-    fn begin_write(
-        &mut self,
-        id: StepId,
-        dev: Dev,
-        at: u64,
-        len: u32,
-        fua: bool,
-    ) -> Result<(usize, u64, u64, Work), Wrong> {
-        let dev = dev_index(dev);
-        let (first, blocks) = self.extent(dev, at, u64::from(len))?;
-        let (data, pieces) = self.memory.gather(&self.core, id, u64::from(len), &self.ios)?;
-        let write = self.disks[dev].begin_write(first, data, Kind::Write { fua });
-        Ok((dev, first, blocks, Work::Write(write, pieces)))
-    }
-
-    fn begin_zero(
-        &mut self,
-        dev: Dev,
-        at: u64,
-        len: u64,
-        kind: Kind,
-    ) -> Result<(usize, u64, u64, Work), Wrong> {
-        let dev = dev_index(dev);
-        let (first, blocks) = self.extent(dev, at, len)?;
-        let data = vec![Block::ZERO; usize::try_from(blocks).unwrap_or(0)];
-        Ok((dev, first, blocks, Work::Zero(self.disks[dev].begin_write(first, data, kind))))
-    }
-
-    /// The blocks of an extent that must lie on the device, aligned.
-    fn extent(&self, dev: usize, at: u64, len: u64) -> Result<(u64, u64), Wrong> {
-        let size = self.disks.get(dev).map_or(0, |d| d.device.size);
-        let inside = at.checked_add(len).is_some_and(|end| end <= size);
-        if !inside || at % self.block != 0 || len % self.block != 0 {
-            return Err(format!("I/O of {len} bytes at {at} of device {dev} of {size} bytes"));
-        }
-        Ok((at / self.block, len / self.block))
     }
 
     /// What an open step touches: device, kind, first block, blocks.

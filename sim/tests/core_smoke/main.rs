@@ -2,6 +2,8 @@
 
 //! The core over disks in memory, one step at a time: the shortest way to see each path work.
 
+#![expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
+
 mod ahead;
 mod counts;
 mod devices;

@@ -13,8 +13,8 @@ const FULL: u32 = 2;
 const GROWN: u32 = 3;
 const GIVEN_UP: u32 = 4;
 
-/// Writes production's chunks, but not one after another, until an event of this kind, and says how many
-/// slots were free then.
+/// Writes production's chunks, but not one after another, until an event of this kind, and says how
+/// many slots were free then.
 fn write_until(w: &mut World, kind: u32, from: u64) -> u64 {
     for n in from..1000 {
         let chunk = n * 37 % 1000;

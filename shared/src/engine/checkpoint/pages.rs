@@ -36,7 +36,8 @@ pub(crate) enum PageRoom {
     Never,
 }
 
-/// Records and entities that are kept possible for what shrinks the pool: destroy, giving up, sweep.
+/// Records and entities for which pages are kept, for what shrinks the pool: destroy, giving up and
+/// sweep.
 pub(crate) const SHRINK: (u32, u64) = (144, 24);
 
 impl<P: Platform> Core<P> {
