@@ -32,7 +32,7 @@ demo:
 	RWSNAP=$(rwsnap) sim/demo.sh $(IMAGE)
 
 # All of `unit` joins this list when it passes; until then it is run alone.
-test: setup fmt clippy core storm
+test: setup fmt clippy unit storm
 	@echo "make test: all checks passed"
 
 setup:
@@ -53,7 +53,7 @@ symbols:
 # Every test of both crates: structures beside their models, the house rules, the symbols, and the
 # claims end to end with real NBD clients on files and loop devices.
 unit:
-	$(CARGO) test --locked --workspace --no-fail-fast
+	SEEDS=20 $(CARGO) test --locked --workspace --no-fail-fast
 
 # The core with its structures beside their models, its symbols, and over disks in memory.
 core:

@@ -72,7 +72,9 @@ fn moments(bench: &Bench, size: u64, records: u64) -> Vec<Counts> {
     let measure = |moment: Moment| {
         let counts = moment.measure(&mut pool, 1).unwrap().0;
         // A page of the map may be missing in the cache: one for each level, however many records.
-        assert!(counts.save_reads <= 2, "{moment:?}: {counts:?}");
+        // Behind a restore the merge reads the map already, to say how much there is to do.
+        let background = moment == Moment::Restore;
+        assert!(background || counts.save_reads <= 2, "{moment:?}: {counts:?}");
         Counts { save_reads: 0, ..counts }
     };
     let counts = Moment::ALL.into_iter().map(measure).collect();
