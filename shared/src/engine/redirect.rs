@@ -339,6 +339,7 @@ impl<P: Platform> Core<P> {
         let (mut fault, fresh, zero) = (task.fault, task.fresh_need, task.zero);
         if zero != 0 && fault.is_none() && !self.log_has_room(ZEROS) {
             if self.fenced.is_none() {
+                self.uncount_slot_io(t);
                 return self.wait_for_room(t);
             }
             fault = Some(Fault::Fenced);

@@ -202,7 +202,9 @@ impl<P: Platform> Core<P> {
     pub fn set_fingerprint(&mut self, dev: Dev, fingerprint: u64) {
         let Some(v) = self.vol_by_dev(dev) else { return };
         let id = self.vols.at(v).id;
-        if !self.log_has_room(60) {
+        // The merge of a restore may still be writing: what is seen now is not what will be there.
+        let restoring = self.vols.at(v).redirect.is_some();
+        if restoring || !self.log_has_room(60) {
             return;
         }
         let noted = self.change(id, |e| {
