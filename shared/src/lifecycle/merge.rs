@@ -379,8 +379,8 @@ impl<P: Platform> Core<P> {
 
     /// A word waits for production and save volume to be flushed.
     pub(crate) fn join_merge_flush(&mut self, t: u32) {
-        // Its I/O on slots is over: a checkpoint must not wait for it, while it waits for words that
-        // wait for the checkpoint.
+        // Its I/O on slots is over: a checkpoint must not wait for it while it waits for words
+        // that wait for the checkpoint.
         self.uncount_slot_io(t);
         self.queue_in(t, |core| &mut core.lifecycle.merge.flush_wait);
         self.lifecycle.merge.waiting = self.lifecycle.merge.waiting.saturating_add(1);
