@@ -115,10 +115,13 @@ fn a_seed_says_it_all() {
 
 /// Bugs that take more luck than so many seeds have: whether they are found is said, not asked for.
 /// The storm has to be made to find them (stale blocks of the log at the right positions; a crash
-/// amid both pairs of superblocks).
+/// amid both pairs of superblocks; a slot read for long while it is freed and taken again).
 #[cfg(feature = "mutants")]
-const RARE: [rwsnap_core::mutants::Mutant; 2] =
-    [rwsnap_core::mutants::Mutant::NoChain, rwsnap_core::mutants::Mutant::SuperblockEarly];
+const RARE: [rwsnap_core::mutants::Mutant; 3] = [
+    rwsnap_core::mutants::Mutant::NoChain,
+    rwsnap_core::mutants::Mutant::SuperblockEarly,
+    rwsnap_core::mutants::Mutant::ReuseInFlight,
+];
 
 /// Each rule is broken once, and some more than once. A seed that finds a planted bug finds
 /// nothing where there is none: all of them are among those of the first test.
