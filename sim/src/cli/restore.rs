@@ -53,7 +53,8 @@ pub(super) struct Restore {
     /// Take no snapshot before, from which the restore could be undone
     #[arg(long, requires = "from")]
     no_undo: bool,
-    /// Cut off clients that have the volume open for writing
+    /// Cut off clients that have the volume open for writing; go on without room, and from a
+    /// damaged source: what it has lost stays as production has it
     #[arg(long, requires = "from")]
     force: bool,
     /// How fast the merge may be: a size a second, 0 (paused) or none
