@@ -13,6 +13,10 @@
 //!
 //! Nothing is applied before all is known to count: groups that the end cuts are never seen.
 //!
+//! After a close in order nothing stands behind P. The first block of the scan shows it: whatever
+//! was logged since begins there, and would name a superblock newer than this one, or a position
+//! of a later lap. If it shows nothing of the kind, and is not damaged, the scan is over.
+//!
 //! # Invariants
 //!
 //! `start.pos <= end <= scanned`; blocks before `end` were chained when they were scanned, and are
@@ -43,6 +47,8 @@ pub struct Start {
     pub known_end: LogPos,
     /// Checksum of the block before `known_end`.
     pub known_hash: u64,
+    /// The pool was closed in order: the log is empty from P on.
+    pub clean: bool,
 }
 
 impl Start {
@@ -58,6 +64,7 @@ impl Start {
             hash: superblock.log_hash.get(),
             known_end: LogPos(superblock.known_end.get()),
             known_hash: superblock.known_hash.get(),
+            clean: superblock.clean.get() != 0,
         }
     }
 }
@@ -177,6 +184,18 @@ impl Recovery {
         }
     }
 
+    /// How many blocks the pass wants from the one that it wants now on; verdicts may make them
+    /// fewer.
+    #[must_use]
+    pub fn ahead(&self) -> u64 {
+        match self.pass {
+            Pass::Scan if self.start.clean && self.pos == self.start.pos => 1,
+            Pass::Scan => self.start.blocks.saturating_sub(self.pos.since(self.start.pos)),
+            Pass::Verify | Pass::Apply => self.end.since(self.pos),
+            Pass::Verdict => 0,
+        }
+    }
+
     /// The block that `want` named; empty if it could not be read. Gives its entries, none in the
     /// scan.
     ///
@@ -191,7 +210,8 @@ impl Recovery {
         let found = open(platform, block, self.start.pool);
         match self.pass {
             Pass::Scan => {
-                self.scan(found.map(|(header, _)| header))?;
+                let damaged = found.is_none() && block.iter().any(|&byte| byte != 0);
+                self.scan(found.map(|(header, _)| header), damaged)?;
                 Ok(Entries::default())
             }
             Pass::Verify => self.verify(found),
@@ -229,7 +249,8 @@ impl Recovery {
     }
 
     /// Looks at one block of the ring.
-    fn scan(&mut self, header: Option<Header>) -> Result<(), Damage> {
+    fn scan(&mut self, header: Option<Header>, damaged: bool) -> Result<(), Damage> {
+        let first = self.pos == self.start.pos;
         if let Some(header) = header {
             self.check_superblock(&header)?;
             if self.chained && self.follows(&header, self.hash) {
@@ -242,7 +263,9 @@ impl Recovery {
             self.chained = false;
         }
         self.pos = self.pos.next();
-        if self.pos.since(self.start.pos) < self.start.blocks {
+        let known_empty = self.start.clean && self.start.known_end == self.start.pos;
+        let empty = first && known_empty && !self.chained && !damaged;
+        if !empty && self.pos.since(self.start.pos) < self.start.blocks {
             return Ok(());
         }
         self.end_scan()

@@ -5,6 +5,7 @@
 //! A kernel's stack is small: what is large is put into boxes, one part after another, and the
 //! core itself, which is moved to its caller, is mostly references.
 
+use super::replay::Blocks;
 use super::{root_of, OpenError, Opening, Phase};
 use crate::api::{Device, Limits};
 use crate::catalog::Catalog;
@@ -23,7 +24,7 @@ use crate::log::{Recovery, Resume, Start, Writer};
 use crate::map::{Group, Layers, Sizes};
 use crate::platform::Platform;
 use crate::slots::{Meta, Slots};
-use crate::units::{EntityId, Epoch, MapId, PAGE};
+use crate::units::{EntityId, Epoch, MapId};
 
 /// Production volumes and clones of a pool, at most.
 pub const VOLUMES: u32 = 2048;
@@ -167,8 +168,7 @@ fn opening<P: Platform>(p: &P, superblock: &Superblock) -> Result<P::Box<Opening
         phase: Phase::SlotMap(0),
         io: 0,
         recovery: Recovery::new(&Start::of(superblock)).map_err(OpenError::Log)?,
-        block: p.array(PAGE, &0).ok_or(Fault::NoMemory)?,
-        entry: 0,
+        blocks: Some(Blocks::new(p)?),
         result: None,
         was_clean: superblock.clean.get() != 0,
     };

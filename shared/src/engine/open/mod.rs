@@ -4,7 +4,7 @@
 //!
 //! The driver has found the superblock (`format::superblock::Finder`). The other side of each bit
 //! map is read too, for the next checkpoint to write what differs alone. One read is under way at a
-//! time. When all of the log is applied, what was read is made durable by a flush, a superblock of
+//! time, but of the log and what it speaks of. When all of the log is applied, what was read is made durable by a flush, a superblock of
 //! a new generation says where the log ends, and from there on blocks bear that generation (rule
 //! 3).
 //! `build.rs` takes the memory, `replay.rs` reads the log.
@@ -15,6 +15,8 @@ mod replay;
 
 pub use build::{VIEWS, VOLUMES};
 pub use limits::{Short, CACHE_PAGES_MIN, COPY_UNITS_MIN, DELTA_RECORDS_MIN};
+
+use replay::Blocks;
 
 use crate::api::{Device, Done, Limits, Step};
 use crate::control::{Name, Refusal};
@@ -93,7 +95,7 @@ pub struct Production<'a> {
 }
 
 /// Pages of the slot bit map that are read at once.
-const BITS_BATCH: u64 = 16;
+const BITS_BATCH: u64 = 256;
 
 fn pages_bytes(n: u64) -> u32 {
     u32::try_from(n.saturating_mul(PAGE_BYTES)).unwrap_or(0)
@@ -120,9 +122,8 @@ pub(crate) struct Opening<P: Platform> {
     phase: Phase,
     io: u32,
     pub(crate) recovery: Recovery,
-    /// The block whose data is being verified, and which of its entries comes next.
-    block: P::Array<u8>,
-    entry: usize,
+    /// Blocks of the log; none once the pool is open.
+    blocks: Option<Blocks<P>>,
     result: Option<Result<(), OpenError>>,
     /// The pool was closed in order: fingerprints are valid.
     was_clean: bool,
@@ -207,7 +208,7 @@ impl<P: Platform> Core<P> {
                 Some(at) => self.read_meta(at, 4096, page.0),
                 None => self.opening_fails(OpenError::Corrupt),
             },
-            Phase::Log => self.next_block(),
+            Phase::Log => self.next_blocks(),
             Phase::Verify => self.next_verify(),
             Phase::Flush if !self.save.volatile => {
                 self.opening.phase = Phase::Superblock;
@@ -245,7 +246,8 @@ impl<P: Platform> Core<P> {
         if let Err(error) = self.take_opened(tag, open, done) {
             return self.opening_fails(error);
         }
-        if self.opening.io == 0 {
+        let many = matches!(self.opening.phase, Phase::Log | Phase::Verify);
+        if many || self.opening.io == 0 {
             self.opening_next();
         }
     }
@@ -295,8 +297,8 @@ impl<P: Platform> Core<P> {
                 }
                 self.opening.phase = next.map_or(Phase::Log, Phase::Catalog);
             }
-            Phase::Log => self.take_blocks(tag, open, done)?,
-            Phase::Verify => self.take_verify(open, done),
+            Phase::Log => self.take_blocks(tag, done)?,
+            Phase::Verify => self.take_verify(tag, open, done),
             Phase::Flush => self.opening.phase = Phase::Superblock,
             Phase::Superblock if self.opening.io == 0 => self.opening.phase = Phase::LastFlush,
             Phase::LastFlush => self.opening_done()?,
@@ -335,6 +337,7 @@ impl<P: Platform> Core<P> {
 
     fn opening_done(&mut self) -> Result<(), OpenError> {
         self.opening.phase = Phase::Done;
+        self.opening.blocks = None;
         let mut last = EntityId(0);
         loop {
             let next = self.catalog.from(last.next()).next().map(|e| (e.id(), e.kind()));

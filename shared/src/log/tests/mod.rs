@@ -107,6 +107,7 @@ fn each_state_of_four_blocks_in_flight() {
         hash: 5,
         known_end: LogPos(22),
         known_hash: open(&T, &blocks[1], POOL).unwrap().0.checksum,
+        clean: false,
     };
     for state in 0..5_usize.pow(4) {
         let mut media = vec![vec![0; PAGE]; 16];
@@ -181,6 +182,7 @@ fn one_block(change: impl Fn(&mut Header)) -> Result<LogPos, Damage> {
         hash: 5,
         known_end: LogPos(20),
         known_hash: 5,
+        clean: false,
     };
     recover(&start, &media, |_| true).map(|(end, _)| end.head)
 }
@@ -196,6 +198,71 @@ fn a_block_must_fit_in_every_respect() {
     assert_eq!(one_block(|h| h.super_generation = 4), lost(20));
     assert_eq!(one_block(|h| h.generation = 4), lost(20));
     assert_eq!(one_block(|h| h.position = LogPos(20 + BLOCKS)), lost(20 + BLOCKS));
+}
+
+/// How many blocks the scan looks at after a close in order at position 20, and what it finds, with
+/// these blocks in the ring: where, and what their headers say.
+fn scan_of_clean(ring: &[(u64, Header)]) -> (u64, Result<LogPos, Damage>) {
+    let mut media = vec![vec![0; PAGE]; 16];
+    for (at, header) in ring {
+        seal(&T, &mut media[usize::try_from(at % BLOCKS).unwrap()], POOL, header, 0);
+    }
+    scan_of_clean_media(&media)
+}
+
+fn scan_of_clean_media(media: &[Vec<u8>]) -> (u64, Result<LogPos, Damage>) {
+    let start = Start {
+        pool: POOL,
+        super_generation: 4,
+        log_generation: 3,
+        blocks: BLOCKS,
+        pos: LogPos(20),
+        hash: 5,
+        known_end: LogPos(20),
+        known_hash: 5,
+        clean: true,
+    };
+    let mut recovery = Recovery::new(&start).unwrap();
+    let mut looked_at = 0;
+    while let Want::Scan(pos) = recovery.want() {
+        assert_eq!(recovery.ahead(), if looked_at == 0 { 1 } else { BLOCKS - looked_at });
+        looked_at += 1;
+        if let Err(damage) =
+            recovery.feed(&T, &media[usize::try_from(pos.0 % BLOCKS).unwrap()]).map(drop)
+        {
+            return (looked_at, Err(damage));
+        }
+    }
+    (looked_at, Ok(recovery.end().head))
+}
+
+#[test]
+fn after_a_close_in_order_one_block_shows_that_nothing_follows() {
+    let header = |position| Header {
+        generation: 3,
+        super_generation: 3,
+        position: LogPos(position),
+        group_start: LogPos(position),
+        before: 5,
+        ..Header::default()
+    };
+    // Never written, or of the lap before.
+    assert_eq!(scan_of_clean(&[]), (1, Ok(LogPos(20))));
+    assert_eq!(scan_of_clean(&[(20, header(4)), (21, header(5))]), (1, Ok(LogPos(20))));
+    // Something follows after all: all of it counts.
+    assert_eq!(scan_of_clean(&[(20, header(20))]), (BLOCKS, Ok(LogPos(21))));
+    // The pool was opened again, and the superblock that says so is lost: at once, or laps ago.
+    let lost = |pos| (1, Err(Damage::Superblock(LogPos(pos))));
+    let newer = |position| Header { generation: 5, super_generation: 5, ..header(position) };
+    assert_eq!(scan_of_clean(&[(20, newer(20))]), lost(20));
+    assert_eq!(scan_of_clean(&[(20, newer(20 + BLOCKS))]), lost(20 + BLOCKS));
+    assert_eq!(scan_of_clean(&[(20, header(20 + BLOCKS))]), lost(20 + BLOCKS));
+    // The first block is damaged: what lies behind it has to tell.
+    let mut media = vec![vec![0; PAGE]; 16];
+    media[4][100] = 1;
+    assert_eq!(scan_of_clean_media(&media), (BLOCKS, Ok(LogPos(20))));
+    seal(&T, &mut media[5], POOL, &newer(21), 0);
+    assert_eq!(scan_of_clean_media(&media), (2, Err(Damage::Superblock(LogPos(21)))));
 }
 
 #[test]
