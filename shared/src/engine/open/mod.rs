@@ -4,9 +4,9 @@
 //!
 //! The driver has found the superblock (`format::superblock::Finder`). The other side of each bit
 //! map is read too, for the next checkpoint to write what differs alone. One read is under way at a
-//! time, but of the log and what it speaks of. When all of the log is applied, what was read is made durable by a flush, a superblock of
-//! a new generation says where the log ends, and from there on blocks bear that generation (rule
-//! 3).
+//! time, but of the log and what it speaks of. When all of the log is applied, what was read is
+//! made durable by a flush, a superblock of a new generation says where the log ends, and from
+//! there on blocks bear that generation (rule 3).
 //! `build.rs` takes the memory, `replay.rs` reads the log.
 
 mod build;
