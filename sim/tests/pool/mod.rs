@@ -51,7 +51,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rwsnap"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("RWSNAP_POOL", "save.img").env_remove("RUST_LOG");
-        command.env("XDG_RUNTIME_DIR", self.dir.path());
+        command.env("RWSNAP_RUNTIME_DIR", self.path("run"));
         command
     }
 
