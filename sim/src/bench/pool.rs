@@ -311,7 +311,9 @@ impl Pool {
     ///
     /// It is refused.
     pub fn cancel(&mut self) -> Outcome {
-        self.link.call(&command(Verb::RestoreCancel, name("prod")), &[]).map(drop)
+        let mut verb = command(Verb::RestoreCancel, name("prod"));
+        verb.value = u64::MAX.into();
+        self.link.call(&verb, &[]).map(drop)
     }
 
     /// How the restore stands; none if there is none.

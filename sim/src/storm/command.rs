@@ -124,7 +124,9 @@ impl Change {
             }
             Self::Cancel(volume, force) => {
                 flags = if *force { FLAG_FORCE } else { 0 };
-                Command::new(Verb::RestoreCancel, called(volume))
+                let mut command = Command::new(Verb::RestoreCancel, called(volume));
+                command.value = u64::MAX.into();
+                command
             }
             Self::Destroy { keys, recursive, defer, force } => {
                 flags |= if *force { FLAG_FORCE } else { 0 };
