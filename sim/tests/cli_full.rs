@@ -10,7 +10,7 @@ mod pool;
 mod server;
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ fn grow_makes_the_file_larger_and_stalls_at_its_limit() {
     still_waits(&mut write);
     assert_eq!(fs::metadata(place.path("save.img")).unwrap().len(), 20 * M);
     let said = place.ok(&["status"]);
-    assert!(said.contains("FULL") && said.contains("at its limit"), "{said}");
+    assert!(said.contains("FULL") && said.contains("is at its limit"), "{said}");
     assert!(said.contains("rwsnap set pool save-limit=SIZE"), "{said}");
     place.holds("prod", 0, 16 * M, 2);
     clone_is_told(&place);
@@ -219,5 +219,46 @@ fn fail_fails_the_first_write_that_finds_no_room() {
     place.write("prod", 0, SIZE, 3);
     place.ok(&["stop"]);
     server.ended();
+    place.check();
+}
+
+#[test]
+fn a_restore_without_room_says_what_it_waits_for() {
+    let place = place(&["--grow-limit", "16M"]);
+    let server = Server::start(&place, &[]);
+    place.ok(&["snapshot", "prod@a"]);
+    place.write("prod", 0, 8 * M, 2);
+    place.ok(&["snapshot", "prod@b"]);
+    place.write("prod", 8 * M, 3 * M, 3);
+    let restore = ["restore", "prod", "--from", "prod@a"];
+    place.refused(&restore, &["bytes are missing", "destroy snapshots", "--force"]);
+    place.ok(&[&restore[..], &["--force"]].concat());
+    place.holds("prod", 0, SIZE, 1);
+    wait_full(&place);
+    let way_out = ["waits for", "at its limit", "rwsnap set pool save-limit=SIZE", "--cancel"];
+    for command in [&["restore", "prod", "--status"][..], &["status"]] {
+        let said = place.ok(command);
+        assert!(way_out.iter().all(|part| said.contains(part)), "{said}");
+    }
+    assert_eq!(place.json(&["restore", "prod", "--status"])["state"], "waiting for space");
+    place.refused(&["restore", "prod", "--cancel"], &["given up for want of space"]);
+    place.ok(&["stop"]);
+    server.ended();
+    // At rest nobody can make room while it is waited for.
+    place.refused(&["restore", "prod", "--wait"], &way_out);
+    let server = Server::start(&place, &[]);
+    let mut waits = place.command(&["restore", "prod", "--wait"]);
+    let mut waits = waits.stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(waits.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(way_out.iter().all(|part| line.contains(part)), "{line}");
+    still_waits(&mut waits);
+    place.ok(&["set", "pool", "save-limit=64M"]);
+    assert!(waits.wait().unwrap().success());
+    place.holds("prod", 0, SIZE, 1);
+    place.holds("prod@b", 0, 8 * M, 2);
+    place.ok(&["stop"]);
+    server.ended();
+    assert!(fs::read(place.path("prod.img")).unwrap() == pattern(0, SIZE, 1), "not in place");
     place.check();
 }

@@ -16,7 +16,7 @@ pub fn way_out(row: &PoolRow) -> String {
     let policy = policy.unwrap_or(&"unknown");
     let save = human(row.save_bytes.get());
     let (limit, more) = match *policy {
-        "grow" => (" and at its limit", "or let it grow: rwsnap set pool save-limit=SIZE"),
+        "grow" => (" and is at its limit", "or let it grow: rwsnap set pool save-limit=SIZE"),
         "oldest" => (
             ", and every snapshot left is held or has clones",
             "release some, or let it grow: rwsnap set pool when-full=grow",
@@ -24,8 +24,8 @@ pub fn way_out(row: &PoolRow) -> String {
         _ => ("", "or let room be made: rwsnap set pool when-full=grow (or oldest)"),
     };
     format!(
-        "no room in the save volume ({save}, {} free){limit} (when-full={policy}); destroy \
-         snapshots or clones, {more}",
+        "the save volume has {save}, {} of it free{limit} (when-full={policy}); destroy snapshots \
+         or clones, {more}",
         human(free)
     )
 }
@@ -34,7 +34,7 @@ pub fn way_out(row: &PoolRow) -> String {
 #[must_use]
 pub fn merge_waits(row: &PoolRow, volume: &str) -> String {
     format!(
-        "{}; or go back: rwsnap restore {volume} --cancel, if it can still be undone",
+        "room: {}; or go back, if it can still be undone: rwsnap restore {volume} --cancel",
         way_out(row)
     )
 }
