@@ -305,14 +305,14 @@ impl Pool {
         self.link.call(&verb, &[]).map(drop)
     }
 
-    /// Takes the restore back.
+    /// Takes the restore back; the way back is paused.
     ///
     /// # Errors
     ///
     /// It is refused.
     pub fn cancel(&mut self) -> Outcome {
         let mut verb = command(Verb::RestoreCancel, name("prod"));
-        verb.value = u64::MAX.into();
+        verb.value = 0.into();
         self.link.call(&verb, &[]).map(drop)
     }
 
