@@ -2,9 +2,9 @@
 
 //! Finds the pool that a command is for: the one named with `--pool`, or the one being served.
 //!
-//! A server's control socket bears the UUID of its pool and lies in one of three folders, or in the
-//! one that `RWSNAP_RUNTIME_DIR` names. A socket whose server is gone refuses connections and counts
-//! as not there.
+//! A server's control socket bears the UUID of its pool and lies in one of three folders, or in
+//! the one that `RWSNAP_RUNTIME_DIR` names. A socket whose server is gone refuses connections and
+//! counts as not there.
 
 use std::fs;
 use std::io;
