@@ -27,7 +27,7 @@ impl Place {
     fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rwsnap"));
         command.args(args).env_remove("RWSNAP_POOL").env_remove("RUST_LOG");
-        command.current_dir(self.0.path()).env("XDG_RUNTIME_DIR", self.0.path());
+        command.current_dir(self.0.path()).env("RWSNAP_RUNTIME_DIR", self.0.path());
         command.output().unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 //! Every verb on a pool at rest.
 
+#[expect(dead_code, reason = "other tests use the rest")]
 mod pool;
 
 use std::fs::{self, File};

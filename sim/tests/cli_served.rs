@@ -7,7 +7,9 @@ mod pool;
 mod server;
 
 use std::fs;
-use std::process::Command;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use pool::{pattern, Place};
 use server::Server;
@@ -65,9 +67,22 @@ fn a_restore_is_paused_goes_on_and_is_cancelled() {
     assert_eq!(place.json(&["restore", "prod", "--status"])["state"], "paused");
     let usage = place.run(&["restore", "prod", "--from", "prod@a", "--rate", "0", "--wait"]);
     assert_eq!(usage.status.code(), Some(64));
-    place.ok(&["restore", "prod", "--cancel"]);
-    place.ok(&["restore", "prod", "--wait", "--rate", "none"]);
+    let said = place.ok(&["restore", "prod", "--status"]);
+    assert!(said.contains("waits for:") && said.contains("--rate none"), "{said}");
+    // The way back is not paused, unless that is asked for.
+    place.ok(&["restore", "prod", "--cancel", "--wait"]);
+    assert!(place.json(&["restore", "prod", "--status"]).is_null());
     place.holds("prod", 0, 4 << 20, 2);
+    assert!(fs::read(place.path("prod.img")).unwrap()[..4 << 20] == pattern(0, 4 << 20, 2));
+    place.ok(&["restore", "prod", "--from", "prod@a", "--rate", "0"]);
+    place.ok(&["restore", "prod", "--cancel", "--rate", "0"]);
+    assert_eq!(place.json(&["restore", "prod", "--status"])["state"], "paused");
+    place.holds("prod", 0, 4 << 20, 2);
+    place.ok(&["restore", "prod", "--rate", "none", "--wait"]);
+    place.ok(&["restore", "prod", "--from", "prod@a", "--rate", "0", "--no-undo"]);
+    place.refused(&["restore", "prod", "--cancel"], &["--no-undo", "Let it finish"]);
+    place.ok(&["restore", "prod", "--rate", "none", "--wait"]);
+    place.holds("prod", 0, SIZE, 1);
     place.ok(&["stop"]);
     server.ended();
     place.check();
@@ -140,7 +155,8 @@ fn a_production_that_moved_is_named_and_a_changed_one_trusted() {
 
 #[test]
 fn tcp_is_for_this_machine_and_several_servers_need_names() {
-    let (a, b) = (Place::pool(SIZE), Place::pool(SIZE));
+    let a = Place::pool(SIZE);
+    let b = Place::pool(SIZE).beside(&a);
     let server = Server::start(&a, &["--nbd", "tcp:localhost:0", "--nbd", "unix:n.sock"]);
     assert!(server.uris[0].starts_with("nbd://127.0.0.1:") || server.uris[0].contains("[::1]"));
     let size = Command::new("nbdinfo").args(["--size", &server.uris[0]]).output().unwrap();
@@ -169,4 +185,89 @@ fn sigterm_ends_a_server_in_order() {
     place.check();
     assert!(place.json(&["check", "save.img"])["clean"].as_bool().unwrap());
     place.holds("prod@a", 0, 1 << 20, 1);
+}
+
+/// Commands were told that there was no such volume.
+#[test]
+fn clients_that_come_while_the_pool_is_opened_wait() {
+    let place = Place::pool(SIZE);
+    let server = Server::start(&place, &[]);
+    place.ok(&["snapshot", "prod@a"]);
+    place.write("prod", 0, 1 << 20, 2);
+    drop(server);
+    let mut slow = place.command(&["serve", "save.img", "--nbd", "unix:n.sock"]);
+    let mut child = slow.args(["--flush-delay", "700"]).stdout(Stdio::piped()).spawn().unwrap();
+    while fs::symlink_metadata(place.path("n.sock")).is_err() {
+        assert!(child.try_wait().unwrap().is_none(), "the server has ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let began = Instant::now();
+    // No server tells its name while it opens its pool; the pool is found all the same.
+    let list = place.command(&["list", "-H", "-o", "name"]).env_remove("RWSNAP_POOL").output();
+    assert_eq!(String::from_utf8_lossy(&list.unwrap().stdout), "prod\nprod@a\n");
+    assert!(began.elapsed() > Duration::from_millis(300), "the pool was open already");
+    place.ok(&["snapshot", "prod@b"]);
+    place.ok(&["stop"]);
+    assert!(child.wait().unwrap().success());
+    place.holds("prod@a", 0, 1 << 20, 1);
+    place.check();
+}
+
+/// Told to end before its pool is open, a server opens it and closes it in order.
+#[test]
+fn a_server_ends_in_order_while_it_opens_its_pool() {
+    let place = Place::pool(SIZE);
+    let server = Server::start(&place, &[]);
+    place.ok(&["snapshot", "prod@a"]);
+    place.write("prod", 0, 1 << 20, 2);
+    drop(server);
+    let mut slow = place.command(&["serve", "save.img", "--nbd", "unix:n.sock"]);
+    let mut child = slow.args(["--flush-delay", "300"]).stdout(Stdio::piped()).spawn().unwrap();
+    while fs::symlink_metadata(place.path("n.sock")).is_err() {
+        assert!(child.try_wait().unwrap().is_none(), "the server has ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    assert!(place.json(&["check", "save.img"])["clean"].as_bool().unwrap());
+    place.holds("prod@a", 0, 1 << 20, 1);
+    place.holds("prod", 0, 1 << 20, 2);
+}
+
+#[test]
+fn a_killed_server_is_followed_by_another_at_once() {
+    let place = Place::pool(SIZE);
+    place.ok(&["snapshot", "prod@a"]);
+    for seed in 2..8 {
+        let server = Server::start(&place, &["--nbd", "unix:n.sock", "--reactors", "4"]);
+        place.write("prod", 0, 2 << 20, seed);
+        drop(server);
+        let server = Server::start(&place, &["--nbd", "unix:n.sock"]);
+        place.holds("prod", 0, 2 << 20, seed);
+        place.holds("prod@a", 0, 2 << 20, 1);
+        drop(server);
+        place.check();
+    }
+}
+
+#[test]
+fn sockets_are_for_their_owner_alone() {
+    let place = Place::pool(SIZE);
+    let mode = |name: &str| fs::symlink_metadata(place.path(name)).unwrap().mode() & 0o7777;
+    let server = Server::start(&place, &[]);
+    let uuid = place.json(&["status"])["uuid"].as_str().unwrap().to_owned();
+    assert_eq!(mode("run"), 0o700);
+    assert_eq!(mode(&format!("run/{uuid}.sock")), 0o600);
+    assert_eq!(mode(&format!("run/{uuid}.nbd")), 0o600);
+    place.ok(&["stop"]);
+    server.ended();
+    assert_eq!(fs::read_dir(place.path("run")).unwrap().count(), 0, "a socket was left");
+    let server = Server::start(&place, &["--nbd", "unix:n.sock", "--control", "c.sock"]);
+    assert_eq!((mode("n.sock"), mode("c.sock")), (0o600, 0o600));
+    place.ok(&["stop"]);
+    server.ended();
+    // A folder that others can write to, or that is somebody else's, is not used.
+    fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o777)).unwrap();
+    place.refused(&["serve", "save.img"], &["others can write to it", "--control"]);
 }

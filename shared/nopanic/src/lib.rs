@@ -86,6 +86,7 @@ pub fn keep_engine() {
         Core::<Opaque>::complete,
         Core::<Opaque>::kick,
         Core::<Opaque>::tick,
+        Core::<Opaque>::wait_no_more,
         Core::<Opaque>::close,
         Core::<Opaque>::closed,
         Core::<Opaque>::set_fingerprint,

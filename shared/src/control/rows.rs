@@ -263,8 +263,10 @@ row!(
         discard: U32,
         /// Percent of slots below which room is made; 0 for never.
         low_water: U32,
+        /// 1 if the save volume is full, and writes or a restore's merge wait for slots.
+        full: U32,
         /// Zero.
-        reserved: [u8; 88],
+        reserved: [u8; 84],
     }
 );
 

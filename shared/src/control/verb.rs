@@ -49,7 +49,8 @@ numbered!(
         RestoreStatus = 9,
         /// Sets the rate of the restore of `name` to `value` bytes a second (0: paused).
         RestoreRate = 10,
-        /// Cancels the restore of `name`.
+        /// Cancels the restore of `name`: what it was before is merged back, at the rate `value` as
+        /// for `Restore`.
         RestoreCancel = 11,
         /// Destroys the objects named by the items; with DRY_RUN, `NameRow`s of what would go.
         Destroy = 12,
@@ -121,7 +122,8 @@ numbered!(
         Fenced = 15,
         /// A device failed; nothing is known to be lost.
         Io = 16,
-        /// No such property, or a value that it cannot take.
+        /// No such property, or a value that it cannot take; `Reply::value` is the largest one of a
+        /// limit, else 0.
         BadProperty = 17,
         /// The core's own invariant failed; `Reply::value` is the line.
         Bug = 18,
@@ -133,5 +135,8 @@ numbered!(
         TooMany = 21,
         /// The pool has as many volumes, or as many are opened, as there can be: 2048 of each.
         TableFull = 22,
+        /// The production's device is missing, or was changed behind rwsnap's back; the row names
+        /// it.
+        Offline = 23,
     }
 );

@@ -34,6 +34,8 @@ pub(crate) struct Space<P: Platform> {
     need: u64,
     /// Production waits for slots.
     pub(crate) full: bool,
+    /// Nobody may be there to make room: what finds none, and no policy to make some, fails.
+    pub(crate) impatient: bool,
     /// The record that gives up a snapshot must be durable before production goes on.
     pub(crate) giving_up: Option<LogPos>,
     /// Below low water, and told so.
@@ -53,6 +55,7 @@ impl<P: Platform> Space<P> {
             growing: None,
             need: 0,
             full: false,
+            impatient: false,
             giving_up: None,
             low: false,
             told: false,
@@ -101,6 +104,15 @@ impl<P: Platform> Core<P> {
         !self.space.full
     }
 
+    /// From here on no request waits until somebody makes room: for a driver that ends, or that
+    /// has the pool for itself.
+    pub fn wait_no_more(&mut self) {
+        self.space.impatient = true;
+        self.make_space();
+        let mut waiters = core::mem::take(&mut self.room_waiters);
+        self.wake_all(&mut waiters);
+    }
+
     /// Somebody found no slots, and needs so many.
     pub(crate) fn save_full(&mut self, need: u64) {
         self.space.full = true;
@@ -121,7 +133,8 @@ impl<P: Platform> Core<P> {
         if slots && self.may_grow(64) != PageRoom::Never {
             return self.space_again();
         }
-        let fails = self.closing || self.superblock.when_full.get() == 3;
+        let impatient = self.closing || self.space.impatient;
+        let fails = impatient || self.superblock.when_full.get() == 3;
         if !self.ask_for_space() && fails {
             self.fail_copies();
         }
@@ -157,17 +170,30 @@ impl<P: Platform> Core<P> {
         self.wake_all(&mut waiters);
     }
 
-    /// Asks the driver for a larger save volume; false if the limit is reached.
-    fn grow(&mut self) -> bool {
-        let limit = self.superblock.save_limit.get();
-        let slots_limit = self.superblock.slot_limit.get();
-        let start = self.superblock.slots_start.get();
-        let most = start.saturating_add(slots_limit << self.geometry.shift()).min(limit);
+    /// Bytes in the save volume if there were all the slots that the pool can have.
+    pub(crate) fn largest_save(&self) -> u64 {
+        let slots = self.superblock.slot_limit.get() << self.geometry.shift();
+        self.superblock.slots_start.get().saturating_add(slots)
+    }
+
+    /// How large the save volume may become next; none at its limit.
+    fn next_size(&self) -> Option<u64> {
+        let most = self.superblock.save_limit.get().min(self.largest_save());
         let more = (self.save.size / 8).max(1 << 20);
         let bytes = self.save.size.saturating_add(more).min(most);
-        if bytes <= self.save.size {
-            return false;
-        }
+        (bytes > self.save.size).then_some(bytes)
+    }
+
+    /// Whether the save volume is becoming larger, or may.
+    fn can_become_larger(&self) -> bool {
+        let grown = self.superblock.slots.get() > self.slots.count();
+        let may = self.superblock.when_full.get() == 0 && self.next_size().is_some();
+        self.space.growing.is_some() || grown || may
+    }
+
+    /// Asks the driver for a larger save volume; false if the limit is reached.
+    fn grow(&mut self) -> bool {
+        let Some(bytes) = self.next_size() else { return false };
         self.space.growing = Some(bytes);
         self.open_step(Owner::Grow, Step::Grow { bytes }, [Piece::None; SEGS], 0);
         true
@@ -179,6 +205,9 @@ impl<P: Platform> Core<P> {
         if result.is_err() {
             // It cannot: as if this were the limit, until the pool is opened again.
             self.superblock.save_limit = self.save.size.into();
+            // Clones that waited for it have to be told.
+            let mut waiters = core::mem::take(&mut self.room_waiters);
+            self.wake_all(&mut waiters);
             return self.make_space();
         }
         self.save.size = bytes;
@@ -304,7 +333,9 @@ impl<P: Platform> Core<P> {
         let freed = self.space.freed.saturating_add(self.space.freezing);
         let policy = self.superblock.when_full.get();
         let forgoes = !clone && (self.space.giving_up.is_some() || self.forgone().is_some());
-        let fails = (clone && policy != 0) || (policy == 3 && !forgoes) || self.closing;
+        let hopeless = clone && !self.can_become_larger();
+        let impatient = self.closing || self.space.impatient;
+        let fails = hopeless || (policy == 3 && !forgoes) || impatient;
         if freed == 0 && fails {
             return self.fail_task(t, Fault::NoSpace);
         }

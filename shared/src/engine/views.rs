@@ -43,7 +43,7 @@ impl<P: Platform> Core<P> {
         let write = write && kind != Some(Kind::Snapshot);
         let vol = self.vol_of_entity(id).unwrap_or(NONE);
         if vol != NONE && !self.is_online(vol) {
-            return Err(Refusal::Fenced);
+            return Err(Refusal::Offline);
         }
         let at = self.views.take().ok_or(Refusal::TableFull)?;
         *self.views.at_mut(at) = View { open: true, id, write, vol, size, ..View::FREE };

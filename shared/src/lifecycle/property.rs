@@ -149,7 +149,10 @@ impl<P: Platform> Core<P> {
         for n in 0..self.items(t) {
             if !self.item_is_valid(t, n, id) {
                 let key = self.item(t, n).map(|i| i.name).unwrap_or_default();
-                return self.refuse_for(t, Refusal::BadProperty, &key);
+                let limit = pool && known(key.bytes()) == Some(Known::SaveLimit);
+                let most = if limit { self.largest_save() } else { 0 };
+                self.blocker(t, &key, 0);
+                return self.answer(t, Refusal::BadProperty, u64::MAX, most);
             }
         }
         let lacks = self.reservation_lacks(t, id);
@@ -188,7 +191,9 @@ impl<P: Platform> Core<P> {
                 pool && span.is_power_of_two() && (least..=1 << 20).contains(&span)
             }
             Some(Known::Discard) => pool && matches!(value, b"ignore" | b"copy"),
-            Some(Known::SaveLimit) => pool && decimal(value).is_some(),
+            Some(Known::SaveLimit) => {
+                pool && decimal(value).is_some_and(|n| n <= self.largest_save())
+            }
             Some(Known::LowWater) => pool && decimal(value).is_some_and(|n| n <= 50),
             None => {
                 let bytes = |sum: usize, (k, v): (&[u8], &[u8])| {

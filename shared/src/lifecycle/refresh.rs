@@ -60,7 +60,7 @@ impl<P: Platform> Core<P> {
         if to.bytes().is_empty() {
             let base = self.base_volume(v).ok_or((Refusal::NotFound, *name))?;
             if !self.is_online(base) {
-                return Err((Refusal::Fenced, self.name_of(self.vols.at(base).id)));
+                return Err((Refusal::Offline, self.name_of(self.vols.at(base).id)));
             }
         } else {
             self.check_refresh_to(v, to)?;

@@ -84,7 +84,7 @@ impl<P: Platform> Core<P> {
         }
         let v = self.vol_named(name.bytes()).ok_or((Refusal::NotFound, *name))?;
         if !self.is_online(v) {
-            return Err((Refusal::Fenced, *name));
+            return Err((Refusal::Offline, *name));
         }
         if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
             return Err((Refusal::OpenForWriting, *name));
@@ -317,7 +317,7 @@ impl<P: Platform> Core<P> {
             return true;
         }
         if r.before.get() == 0 {
-            self.refuse_for(t, Refusal::NotFound, name);
+            self.refuse_for(t, Refusal::Lost, name);
             return true;
         }
         let mut later = false;
@@ -347,6 +347,7 @@ impl<P: Platform> Core<P> {
         let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
         let (id, map) = (self.vols.at(v).id, self.vols.at(v).map);
         let old = self.catalog.get(id).map(|e| e.restore).ok_or(crate::bug!())?;
+        let rate = self.input(t).map_or(u64::MAX, |c| c.value.get());
         self.begin_group(10)?;
         let m = self.next_map();
         let r_epoch = self.next_epoch();
@@ -360,6 +361,7 @@ impl<P: Platform> Core<P> {
                 before_epoch: before_epoch.0.into(),
                 r: 0.into(),
                 before: 0.into(),
+                rate: rate.into(),
                 ..old
             };
         })?;

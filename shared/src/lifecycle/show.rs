@@ -33,6 +33,7 @@ impl<P: Platform> Core<P> {
             copy_span: s.copy_span,
             discard: s.discard,
             low_water: s.low_water,
+            full: u32::from(self.is_pressed()).into(),
             slots: self.slots.count().into(),
             slots_used: self.slots.used().into(),
             slots_reserved: self.slots.reserved().into(),

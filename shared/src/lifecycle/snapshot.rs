@@ -59,7 +59,7 @@ impl<P: Platform> Core<P> {
             }
             let Some(v) = self.vol_named(volume) else { return Err((Refusal::NotFound, name)) };
             if !self.is_online(v) {
-                return Err((Refusal::Fenced, name));
+                return Err((Refusal::Offline, name));
             }
             let twice = (0..n).any(|m| self.item(t, m).is_some_and(|i| i.name == name));
             let same = (0..n).any(|m| self.item(t, m).is_some_and(|i| i.name.split().0 == volume));

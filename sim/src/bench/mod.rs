@@ -25,6 +25,7 @@ pub mod report;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::cli::error::{Failure, Outcome};
@@ -32,49 +33,30 @@ use crate::cli::error::{Failure, Outcome};
 use self::place::Place;
 use self::report::Report;
 
-/// A group of measurements.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A group of measurements, in the order they are measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Part {
-    /// 4k random reads over NBD.
+    /// 4k random reads over NBD, of production and beside others
     Reads,
-    /// 4k random writes over NBD.
+    /// 4k random writes over NBD, to production and beside others
     Writes,
-    /// First writes to production that has snapshots.
+    /// First writes to production that has snapshots
     First,
-    /// Clones.
+    /// Writes to clones and reads from them
     Clones,
-    /// Snapshot, clone, refresh, restore.
+    /// Snapshot, clone, refresh and restore, until they are done
     Moments,
-    /// The merge of a restore.
+    /// The merge of a restore
     Merge,
-    /// Opening a pool, and memory.
+    /// Opening a pool with a large map, and memory
     Open,
 }
 
 impl Part {
-    /// All, in the order they are measured.
-    pub const ALL: [Self; 7] = [
-        Self::Reads,
-        Self::Writes,
-        Self::First,
-        Self::Clones,
-        Self::Moments,
-        Self::Merge,
-        Self::Open,
-    ];
-
     /// As the command line names it.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reads => "reads",
-            Self::Writes => "writes",
-            Self::First => "first",
-            Self::Clones => "clones",
-            Self::Moments => "moments",
-            Self::Merge => "merge",
-            Self::Open => "open",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
@@ -157,7 +139,7 @@ impl Bench {
                 Part::Open => open::measure(&mut self),
             };
             if let Err(Failure { message, .. }) = done {
-                self.report.failed(part.name(), message);
+                self.report.failed(&part.name(), message);
             }
             self.place.clear();
         }

@@ -305,13 +305,15 @@ impl Pool {
         self.link.call(&verb, &[]).map(drop)
     }
 
-    /// Takes the restore back.
+    /// Takes the restore back; the way back is paused.
     ///
     /// # Errors
     ///
     /// It is refused.
     pub fn cancel(&mut self) -> Outcome {
-        self.link.call(&command(Verb::RestoreCancel, name("prod")), &[]).map(drop)
+        let mut verb = command(Verb::RestoreCancel, name("prod"));
+        verb.value = 0.into();
+        self.link.call(&verb, &[]).map(drop)
     }
 
     /// How the restore stands; none if there is none.

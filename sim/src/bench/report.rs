@@ -24,7 +24,7 @@ pub enum Target {
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// The part that it belongs to.
-    pub part: &'static str,
+    pub part: String,
     /// What was measured.
     pub figure: String,
     /// How much.
@@ -63,7 +63,7 @@ pub struct Report {
     pub load: String,
     /// The part that is being measured.
     #[serde(skip)]
-    pub part: &'static str,
+    pub part: String,
 }
 
 /// The figures of a contender, by rounds.
@@ -113,7 +113,7 @@ impl Report {
     pub fn figure(&mut self, series: &Series, unit: &'static str, target: Target) {
         let value = median(&series.rounds);
         self.lines.push(Line {
-            part: self.part,
+            part: self.part.clone(),
             figure: series.name.clone(),
             value,
             unit,
@@ -144,7 +144,7 @@ impl Report {
         }
         let ratio = median(&ratios(&ours.rounds, &theirs.rounds));
         self.lines.push(Line {
-            part: self.part,
+            part: self.part.clone(),
             figure: ours.name.clone(),
             value: median(&ours.rounds),
             unit,
@@ -181,7 +181,7 @@ impl Report {
         let number = |n: f64| if n >= 100.0 { format!("{n:.0}") } else { format!("{n:.2}") };
         for line in &self.lines {
             rows.push(vec![
-                line.part.to_owned(),
+                line.part.clone(),
                 line.figure.clone(),
                 number(line.value),
                 line.unit.to_owned(),

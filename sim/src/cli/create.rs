@@ -44,7 +44,7 @@ pub(super) struct Create {
     /// writes wait, or let them fail; grow for files and oldest for devices if not given
     #[arg(long, value_enum)]
     when_full: Option<WhenFull>,
-    /// Bytes that the save volume may grow to
+    /// Bytes that the save volume may grow to; `set POOL save-limit=SIZE` changes it later
     #[arg(long, value_name = "SIZE", value_parser = args::size)]
     grow_limit: Option<u64>,
     /// Name of the pool; that of the save volume's file if not given

@@ -7,11 +7,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use rwsnap_core::control::Name;
+use rwsnap_core::control::rows::PLACE_LOST;
+use rwsnap_core::control::{self, Name, RunRow};
 
 use super::args;
-use super::connect::Connection;
+use super::connect::{command, Connection};
 use super::error::{Failure, Outcome};
+use super::info::entity;
 use super::io::Bytes;
 use super::progress::bar;
 use super::Global;
@@ -21,8 +23,9 @@ const HOLE: usize = 4096;
 
 /// Write a whole volume or snapshot to a raw image file
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:
-  rwsnap export prod@monday monday.img --sparse")]
+#[command(after_help = "Examples:
+  rwsnap export prod@monday monday.img --sparse
+  rwsnap export prod@monday rest.img --skip-lost")]
 pub(super) struct Export {
     /// The volume or snapshot
     #[arg(value_name = "NAME", value_parser = args::name)]
@@ -36,6 +39,9 @@ pub(super) struct Export {
     /// Overwrite the file if it is there
     #[arg(long)]
     force: bool,
+    /// Of a damaged snapshot, write what is left: zeros where its data is lost, and say where
+    #[arg(long)]
+    skip_lost: bool,
 }
 
 impl Export {
@@ -44,19 +50,40 @@ impl Export {
     }
 
     fn write(&self, global: &Global, pool: &mut Connection) -> Outcome {
+        let lost = if self.skip_lost { self.lost(pool)? } else { Vec::new() };
         let mut volume = Bytes::new(pool, self.name)?;
         let file = self.make()?;
         let failed = || Failure::io(format!("write {}", self.file.display()));
         file.set_len(0).and_then(|()| file.set_len(volume.size)).map_err(failed())?;
         let bar = bar(global, self.name.text(), volume.size);
         let size = volume.size;
-        volume.each(0, size, |at, bytes| {
-            bar.set_position(at);
-            self.put(&file, at, bytes).map_err(failed())
-        })?;
+        let mut from = 0;
+        for (at, end) in lost.iter().copied().chain([(size, size)]) {
+            volume.each(from, at.saturating_sub(from), |at, bytes| {
+                bar.set_position(at);
+                self.put(&file, at, bytes).map_err(failed())
+            })?;
+            if at < end {
+                bar.suspend(|| global.say(&format!("lost: {} bytes from {at} on", end - at)));
+            }
+            from = end;
+        }
         file.sync_all().map_err(failed())?;
         bar.finish_and_clear();
         Ok(())
+    }
+
+    /// Where data is lost, from byte to byte, in order.
+    fn lost(&self, pool: &mut Connection) -> Outcome<Vec<(u64, u64)>> {
+        let chunk = u64::from(pool.pool()?.chunk.get());
+        let size = entity(pool, self.name)?.size.get();
+        let runs = pool.all::<RunRow>(command(control::Verb::Map, self.name))?;
+        let lost = runs.iter().filter(|run| run.place.get() == PLACE_LOST);
+        let bytes = |chunks: u64| chunks.saturating_mul(chunk).min(size);
+        let ends = |run: &RunRow| {
+            (bytes(run.chunk.get()), bytes(run.chunk.get().saturating_add(run.count.get())))
+        };
+        Ok(lost.map(ends).collect())
     }
 
     /// Makes the file. If it is there, nothing of it is touched without --force.

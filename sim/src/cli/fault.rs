@@ -17,7 +17,11 @@ pub fn text(fault: Fault) -> String {
         Fault::NoMemory => "memory was not to be had".to_owned(),
         Fault::Range => "it lies beyond the end of the volume".to_owned(),
         Fault::ReadOnly => "it cannot be written; make a clone of it".to_owned(),
-        Fault::Lost => "the data is lost: it could not be read when it had to be copied".to_owned(),
+        Fault::Lost => {
+            "the data is lost: it could not be read when it had to be copied; `rwsnap map` shows \
+             where, and `rwsnap export --skip-lost` reads out the rest"
+                .to_owned()
+        }
         Fault::Fenced => {
             "the snapshot was given up, or the pool is fenced after an error; `rwsnap status` says"
                 .to_owned()

@@ -2,14 +2,16 @@
 
 //! Finds the pool that a command is for: the one named with `--pool`, or the one being served.
 //!
-//! A server's control socket bears the UUID of its pool and lies in one of three folders. A socket
-//! whose server is gone refuses connections and counts as not there.
+//! A server's control socket bears the UUID of its pool and lies in one of three folders, or in
+//! the one that `RWSNAP_RUNTIME_DIR` names. A socket whose server is gone refuses connections and
+//! counts as not there.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
@@ -24,8 +26,14 @@ use super::Global;
 /// The folder of control sockets when the system has one for it.
 const SYSTEM: &str = "/run/rwsnap";
 
+/// Names the only folder of control sockets: whoever runs servers apart from all others sets it.
+const APART: &str = "RWSNAP_RUNTIME_DIR";
+
 /// The folders where control sockets may lie, best first.
 fn folders() -> Vec<PathBuf> {
+    if let Some(apart) = std::env::var_os(APART).filter(|dir| !dir.is_empty()) {
+        return vec![PathBuf::from(apart)];
+    }
     let mut folders = vec![PathBuf::from(SYSTEM)];
     if let Some(own) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         folders.push(PathBuf::from(own).join("rwsnap"));
@@ -101,11 +109,39 @@ fn socket_name(pool: [u8; 16]) -> String {
     format!("{}.sock", uuid::Uuid::from_bytes(pool))
 }
 
-/// A server that answered.
+/// How long a server may take to tell its name. One that is opening its pool answers when it is
+/// open, which is no reason not to find another one.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// A server that runs.
 struct Served {
-    connection: Connection,
+    socket: PathBuf,
     uuid: String,
+    /// Empty if it does not tell.
     name: String,
+}
+
+impl Served {
+    /// The server behind a socket, if one lives.
+    fn at(socket: &Path) -> Option<Self> {
+        let stream = reach(socket).ok()?;
+        stream.set_read_timeout(Some(ANSWER)).ok()?;
+        let row = Connection::server(stream, socket.to_path_buf()).pool().ok();
+        let uuid = row.map(|row| uuid::Uuid::from_bytes(row.uuid).to_string());
+        let stem = || socket.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Some(Self {
+            socket: socket.to_path_buf(),
+            uuid: uuid.unwrap_or_else(stem),
+            name: row.map(|row| Connection::pool_name(&row)).unwrap_or_default(),
+        })
+    }
+
+    fn connect(self) -> Outcome<Connection> {
+        let at = self.socket.display().to_string();
+        let stream =
+            reach(&self.socket).map_err(Failure::io(format!("connect to the server at {at}")))?;
+        Ok(Connection::server(stream, self.socket))
+    }
 }
 
 /// Connects to a server that lives. The socket of one that was killed takes connections until the
@@ -126,13 +162,8 @@ fn served() -> Vec<Served> {
         let Ok(entries) = fs::read_dir(folder) else { continue };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
-        for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "sock")) {
-            let Ok(stream) = reach(path) else { continue };
-            let mut connection = Connection::server(stream, path.clone());
-            let Ok(row) = connection.pool() else { continue };
-            let uuid = uuid::Uuid::from_bytes(row.uuid).to_string();
-            found.push(Served { name: Connection::pool_name(&row), connection, uuid });
-        }
+        let sockets = paths.iter().filter(|p| p.extension().is_some_and(|e| e == "sock"));
+        found.extend(sockets.filter_map(|path| Served::at(path)));
     }
     found
 }
@@ -163,7 +194,7 @@ pub fn connect(global: &Global) -> Outcome<Connection> {
 fn the_only_one() -> Outcome<Connection> {
     let mut pools = served();
     match (pools.pop(), pools.is_empty()) {
-        (Some(only), true) => Ok(only.connection),
+        (Some(only), true) => only.connect(),
         (None, _) => Err(Failure::new(
             "no pool is being served; name one by its save volume, with --pool SAVE or RWSNAP_POOL",
         )),
@@ -179,7 +210,10 @@ fn the_only_one() -> Outcome<Connection> {
 }
 
 fn candidates(pools: &[Served]) -> String {
-    let line = |p: &Served| format!("  {}  {}", p.uuid, p.name);
+    let line = |p: &Served| match p.name.as_str() {
+        "" => format!("  {}  (does not answer yet)", p.uuid),
+        name => format!("  {}  {name}", p.uuid),
+    };
     pools.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -188,7 +222,7 @@ fn by_name(pool: &str) -> Outcome<Connection> {
     let (mut fits, others): (Vec<_>, Vec<_>) =
         served().into_iter().partition(|p| p.name == pool || p.uuid == pool);
     match (fits.pop(), fits.is_empty()) {
-        (Some(only), true) => Ok(only.connection),
+        (Some(only), true) => only.connect(),
         (Some(last), false) => {
             fits.push(last);
             Err(Failure::new(format!(

@@ -10,6 +10,7 @@ pub mod args;
 pub mod connect;
 pub mod error;
 pub mod fault;
+pub mod full;
 pub mod io;
 pub mod locate;
 pub mod output;
@@ -68,6 +69,11 @@ use self::error::{Failure, Outcome, USAGE};
   rwsnap snapshot prod@monday
   rwsnap clone prod@monday dev1
   rwsnap restore prod --from prod@monday
+
+Environment:
+  RWSNAP_POOL         the pool, as --pool names it
+  RWSNAP_RUNTIME_DIR  the only folder of control sockets, in place of /run/rwsnap and the others
+  RUST_LOG            what is logged, in place of -q and -v
 
 Exit codes: 0 done, 1 failed, 64 usage (check: 0 sound, 1 could not check, 2 corrupt, 3 leaks)."
 )]

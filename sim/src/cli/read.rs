@@ -35,20 +35,21 @@ pub(super) struct Read {
 
 impl Read {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let mut out: Box<dyn Write> = match &self.output {
-            None => Box::new(std::io::stdout().lock()),
-            Some(path) => {
-                let made = File::create(path);
-                Box::new(made.map_err(Failure::io(format!("write {}", path.display())))?)
-            }
-        };
         global.with(|pool| {
             let mut volume = Bytes::new(pool, self.name)?;
             let length = self.length.unwrap_or(volume.size.saturating_sub(self.offset));
             volume.check(self.offset, length)?;
+            let mut out = self.out()?;
             let failed = || Failure::io("write what was read");
             volume.each(self.offset, length, |_, bytes| out.write_all(bytes).map_err(failed()))?;
             out.flush().map_err(failed())
         })
+    }
+
+    /// Where the bytes go.
+    fn out(&self) -> Outcome<Box<dyn Write>> {
+        let Some(path) = &self.output else { return Ok(Box::new(std::io::stdout().lock())) };
+        let made = File::create(path);
+        Ok(Box::new(made.map_err(Failure::io(format!("write {}", path.display())))?))
     }
 }

@@ -128,6 +128,11 @@ impl Refused<'_> {
             ),
             Refusal::Fenced => "the pool is fenced after an I/O error or corruption".to_owned(),
             Refusal::Io => "a device failed or is missing; nothing is known to be lost".to_owned(),
+            Refusal::BadProperty if self.value != 0 => format!(
+                "{}: this pool was made to grow to {} bytes at most",
+                self.who("the limit"),
+                self.value
+            ),
             Refusal::BadProperty => match self.who("").as_str() {
                 "" => "there is no such property, or it cannot take that value".to_owned(),
                 who => format!("{who}: no such property, or it cannot take that value"),
@@ -135,9 +140,18 @@ impl Refused<'_> {
             Refusal::Bug => format!("a mistake in rwsnap (line {})", self.value),
             Refusal::Busy => "what must be cut off is still doing I/O".to_owned(),
             Refusal::TooMany => "it is more at once than the pool's log has room for".to_owned(),
+            Refusal::Lost if self.verb == Verb::RestoreCancel => format!(
+                "what {} was before is not kept: the restore was begun with --no-undo, or the \
+                 snapshot from before was given up for want of space",
+                quoted(name)
+            ),
             Refusal::Lost => {
                 format!("the data of {} is lost: given up or damaged", self.who(&quoted(name)))
             }
+            Refusal::Offline => format!(
+                "{} is offline: its device is missing, or was changed while rwsnap did not look",
+                self.who(&quoted(name))
+            ),
         }
     }
 
@@ -188,7 +202,7 @@ impl Refused<'_> {
             }
             (Refusal::Needed, _) => "Destroy these first.",
             (Refusal::Held, _) => "`rwsnap release` ends a hold.",
-            (Refusal::OpenForWriting, Verb::Refresh | Verb::Restore) => {
+            (Refusal::OpenForWriting, Verb::Refresh | Verb::Restore | Verb::RestoreCancel) => {
                 "Unmount and disconnect them first, or add --force, which cuts them off."
             }
             (Refusal::OpenForWriting, _) => "Unmount and disconnect them first.",
@@ -213,12 +227,31 @@ impl Refused<'_> {
                 "Nothing more is written. End its server and run `rwsnap check` on the save volume."
             }
             (Refusal::Io, _) => "See the kernel's log, and `rwsnap status`.",
+            (Refusal::BadProperty, _) if self.value != 0 => {
+                "For more, `rwsnap create --grow-limit SIZE` makes a new pool."
+            }
             (Refusal::BadProperty, _) => {
                 "`rwsnap get NAME` shows the properties; `rwsnap set --help` what they can be."
             }
             (Refusal::Bug, _) => "Nothing was changed. Please report it with the line.",
             (Refusal::Busy, _) => "Try again.",
             (Refusal::TooMany, _) => "Do it in several steps.",
+            (Refusal::Lost, Verb::RestoreCancel) => {
+                "Let it finish; then restore from another snapshot or clone, if there is one."
+            }
+            (Refusal::Lost, Verb::Restore) => {
+                "`rwsnap info` says which. From a damaged one --force restores all but what is \
+                 lost, and `rwsnap export --skip-lost` reads it out. One that was given up can \
+                 only be destroyed."
+            }
+            (Refusal::Lost, _) => {
+                "`rwsnap info` says which. `rwsnap export --skip-lost` reads out what a damaged \
+                 one still has. One that was given up can only be destroyed."
+            }
+            (Refusal::Offline, _) => {
+                "`rwsnap serve SAVE --production NAME=PATH` says where it is, and --trust NAME \
+                 uses it although it was changed."
+            }
             _ => "",
         }
     }

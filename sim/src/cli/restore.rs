@@ -21,6 +21,8 @@ use super::Global;
 
 /// How often a restore is asked how it stands.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How long one that is waited for may stand still before it is said why.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Restore a production volume from a clone or snapshot of it, at once
 ///
@@ -31,15 +33,19 @@ const GLANCE: Duration = Duration::from_millis(100);
 #[command(
     override_usage = "rwsnap restore VOL --from CLONE|VOL@SNAP [--order ORDER] [--no-undo]
                       [--force] [--rate BYTES/s] [--wait]
-       rwsnap restore VOL --status [--json] | --rate BYTES/s | --cancel | --wait",
+       rwsnap restore VOL --status [--json]
+       rwsnap restore VOL --rate BYTES/s [--wait] | --wait
+       rwsnap restore VOL --cancel [--force] [--rate BYTES/s] [--wait]",
     after_help = "Examples:
   rwsnap restore prod --from prod@monday --wait
   rwsnap restore prod --from dev1 --order old-first --rate 50M/s
   rwsnap restore prod --status
-  rwsnap restore prod --rate 0"
+  rwsnap restore prod --rate 0
+  rwsnap restore prod --cancel --wait"
 )]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)
     .args(["from", "status", "rate", "cancel", "wait"])))]
+#[command(group(clap::ArgGroup::new("begins").args(["from", "cancel"])))]
 pub(super) struct Restore {
     /// The production volume
     #[arg(value_name = "VOL", value_parser = args::name)]
@@ -55,9 +61,9 @@ pub(super) struct Restore {
     no_undo: bool,
     /// Cut off clients that have the volume open for writing; go on without room, and from a
     /// damaged source: what it has lost stays as production has it
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "begins")]
     force: bool,
-    /// How fast the merge may be: a size a second, 0 (paused) or none
+    /// How fast the merge may be: a size a second, 0 (paused) or none; none unless given
     #[arg(long, value_name = "BYTES/s", value_parser = args::rate)]
     rate: Option<u64>,
     /// Wait until the data is merged, with a progress bar on a terminal
@@ -66,8 +72,9 @@ pub(super) struct Restore {
     /// Show how a restore stands
     #[arg(long, conflicts_with_all = ["from", "rate", "cancel", "wait"])]
     status: bool,
-    /// Go back to what the volume was before the restore
-    #[arg(long, conflicts_with_all = ["from", "rate", "wait"])]
+    /// Go back at once to what the volume was before the restore; the data is merged back in the
+    /// background, also if the restore was paused
+    #[arg(long, conflicts_with = "from")]
     cancel: bool,
     /// With --status: as JSON
     #[arg(long, requires = "status")]
@@ -83,12 +90,12 @@ enum Order {
 
 impl Restore {
     pub(super) fn run(self, global: &Global) -> Outcome {
+        if self.wait && self.rate == Some(0) {
+            return Err(Failure::usage("--rate 0 pauses the merge: --wait would wait for ever"));
+        }
         global.with(|pool| match (self.from, self.rate) {
             _ if self.status => self.status(pool),
-            _ if self.cancel => {
-                let cancel = command(control::Verb::RestoreCancel, self.volume);
-                pool.call(&cancel, &[]).map(drop)
-            }
+            _ if self.cancel => self.cancel(global, pool),
             (Some(from), _) => self.begin(global, pool, from),
             (None, rate) => {
                 if let Some(rate) = rate {
@@ -105,9 +112,6 @@ impl Restore {
     }
 
     fn begin(&self, global: &Global, pool: &mut Connection, from: Name) -> Outcome {
-        if self.wait && self.rate == Some(0) {
-            return Err(Failure::usage("--rate 0 pauses the merge: --wait would wait for ever"));
-        }
         let before = self.snapshots(pool)?;
         let mut restore = command(control::Verb::Restore, self.volume);
         restore.other = from;
@@ -125,8 +129,28 @@ impl Restore {
                 global.say(&format!("to undo: rwsnap restore {volume} --from {snapshot}"));
             }
         }
+        self.merge(global, pool)
+    }
+
+    /// Begins the way back.
+    fn cancel(&self, global: &Global, pool: &mut Connection) -> Outcome {
+        let mut cancel = command(control::Verb::RestoreCancel, self.volume);
+        cancel.value = self.rate.unwrap_or(u64::MAX).into();
+        cancel.flags = if self.force { FLAG_FORCE } else { 0 }.into();
+        pool.call(&cancel, &[])?;
+        let volume = self.volume.text();
+        global.say(&format!("`{volume}` is as it was before the restore"));
+        self.merge(global, pool)
+    }
+
+    /// A merge has begun: waits for its end if asked to, else says what becomes of it.
+    fn merge(&self, global: &Global, pool: &mut Connection) -> Outcome {
+        let volume = self.volume.text();
         if self.wait {
-            self.wait(global, pool)?;
+            return self.wait(global, pool);
+        }
+        if self.rate == Some(0) {
+            global.say(&format!("paused; it goes on with: rwsnap restore {volume} --rate none"));
         } else if !pool.is_served() {
             global.say("the data is merged when the pool is served, or with restore --wait");
         }
@@ -142,18 +166,33 @@ impl Restore {
         Ok(own.map(|row| row.name).collect())
     }
 
-    /// Waits until the merge is over.
+    /// Waits until the merge is over. If it stands still, says why: a pool at rest is left then,
+    /// since nobody else can do anything about it meanwhile.
     fn wait(&self, global: &Global, pool: &mut Connection) -> Outcome {
         let Some(first) = status(pool, self.volume)? else { return Ok(()) };
         let bar = bar(global, self.volume.text(), first.total.get());
+        let (mut done, mut still, mut told) = (0, Duration::ZERO, None);
         loop {
             pool.work(GLANCE)?;
             let Some(row) = status(pool, self.volume)? else { break };
             bar.set_length(row.total.get());
             bar.set_position(row.done.get());
-            if View::from(&row).state == "finished" {
+            still = if row.done.get() == done { still + GLANCE } else { Duration::ZERO };
+            done = row.done.get();
+            let view = View::from(&row);
+            if view.state == "finished" {
                 break;
             }
+            if still < PATIENCE || told == Some(view.state) {
+                continue;
+            }
+            told = Some(view.state);
+            let Some(why) = view.waits_for(&pool.pool()?) else { continue };
+            let text = format!("the restore of `{}` waits for {why}", view.name);
+            if !pool.is_served() {
+                return Err(Failure::new(text));
+            }
+            bar.suspend(|| global.say(&text));
         }
         bar.finish_and_clear();
         Ok(())
@@ -174,14 +213,17 @@ impl Restore {
             Some(0) => "paused".to_owned(),
             Some(rate) => format!("{}/s", human(rate)),
         };
-        print_pairs(&[
+        let waits = view.waits_for(&pool.pool()?);
+        let mut pairs = vec![
             ("volume", view.name),
             ("from", view.from),
             ("state", view.state.to_owned()),
             ("merged", format!("{} of {}", human(view.done), human(view.total))),
             ("rate", rate),
             ("served since", format!("{} reads, {} writes", view.reads, view.writes)),
-        ])
+        ];
+        pairs.extend(waits.map(|why| ("waits for", why)));
+        print_pairs(&pairs)
     }
 }
 

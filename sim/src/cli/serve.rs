@@ -51,7 +51,8 @@ pub(super) struct Serve {
     /// if not given
     #[arg(long, value_name = "ADDRESS")]
     nbd: Vec<String>,
-    /// The control socket; in /run/rwsnap, or where this user may make sockets, if not given
+    /// The control socket; if not given, in /run/rwsnap, else under $XDG_RUNTIME_DIR, else in a
+    /// folder of this user's in /tmp, or in $RWSNAP_RUNTIME_DIR alone
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
     /// Threads that serve

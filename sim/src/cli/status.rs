@@ -11,6 +11,7 @@ use crate::store::identify::padded_text;
 
 use super::connect::{command, Connection};
 use super::error::Outcome;
+use super::full;
 use super::output::{human, moment, print_json, print_pairs};
 use super::view::{Event, Pool, Restore, WHEN_FULL};
 use super::Global;
@@ -111,7 +112,9 @@ fn show(known: &Known) -> Outcome {
     let percent = used.saturating_mul(100).checked_div(all).unwrap_or(0);
     let full = usize::try_from(row.when_full.get()).ok().and_then(|n| WHEN_FULL.get(n));
     let limit = match row.save_limit.get() {
-        limit if limit > row.save_bytes.get() => format!(", up to {}", human(limit)),
+        limit if limit > row.save_bytes.get() && row.when_full.get() == 0 => {
+            format!(", up to {}", human(limit))
+        }
         _ => String::new(),
     };
     let mut pairs = vec![
@@ -129,6 +132,9 @@ fn show(known: &Known) -> Outcome {
         ("map", format!("{} records, {} not yet on disk", row.records.get(), row.delta.get())),
         ("log", format!("{} of {} blocks", row.log_used.get(), row.log_blocks.get())),
     ];
+    if row.full.get() != 0 {
+        pairs.push(("full", full::way_out(row)));
+    }
     let restores: Vec<Restore> = known.restores.iter().map(Restore::from).collect();
     for r in &restores {
         let (done, total) = (human(r.done), human(r.total));
@@ -136,6 +142,9 @@ fn show(known: &Known) -> Outcome {
             "restore",
             format!("{} from {}: {}, {done} of {total}", r.name, r.from, r.state),
         ));
+        if let Some(why) = r.waits_for(row) {
+            pairs.push(("waits for", why));
+        }
     }
     for e in known.events.iter().map(Event::from) {
         let who = e.name.unwrap_or_default();
@@ -151,6 +160,9 @@ fn state(known: &Known) -> String {
     let mut words = Vec::new();
     words.push(if known.served { "served" } else { "at rest" });
     words.push(if known.row.fenced.get() == 0 { "sound" } else { "FENCED" });
+    if known.row.full.get() != 0 {
+        words.push("FULL");
+    }
     if known.row.sweeping.get() != 0 {
         words.push("sweeping");
     }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::store::identify::padded_text;
 
+use super::full;
 use super::output::rfc3339;
 
 /// The words for the flags of a volume or snapshot.
@@ -226,6 +227,21 @@ pub struct Restore {
     retried_chunks: u32,
 }
 
+impl Restore {
+    /// What it waits for if it does not go on, and the way out.
+    #[must_use]
+    pub fn waits_for(&self, pool: &PoolRow) -> Option<String> {
+        match self.state {
+            "paused" => Some(format!(
+                "somebody to let it go on: rwsnap restore {} --rate none (or BYTES/s)",
+                self.name
+            )),
+            "waiting for space" => Some(full::merge_waits(pool, &self.name)),
+            _ => None,
+        }
+    }
+}
+
 impl From<&RestoreRow> for Restore {
     fn from(row: &RestoreRow) -> Self {
         Self {
@@ -273,6 +289,7 @@ pub struct Pool {
     slots_reserved: u64,
     slot_bytes_used: u64,
     slot_bytes: u64,
+    full: bool,
     meta_pages: u64,
     meta_pages_used: u64,
     map_records: u64,
@@ -311,6 +328,7 @@ impl From<&PoolRow> for Pool {
             slots_reserved: row.slots_reserved.get(),
             slot_bytes_used: row.slots_used.get().saturating_mul(chunk),
             slot_bytes: row.slots.get().saturating_mul(chunk),
+            full: row.full.get() != 0,
             meta_pages: row.pages.get(),
             meta_pages_used: row.pages_used.get(),
             map_records: row.records.get(),

@@ -115,7 +115,8 @@ impl Reactor {
 
     /// Goes on towards the end, as far as things stand.
     pub(super) fn go_on_ending(&mut self) {
-        if self.id != 0 || !self.is_stopping() {
+        // Told to end while the pool is being opened: it is opened first.
+        if self.id != 0 || !self.is_stopping() || !self.is_serving() {
             return;
         }
         let Some(pool) = self.pool() else { return };
@@ -144,6 +145,14 @@ impl Reactor {
                 }
             }
             Ending::Serving | Ending::Pausing | Ending::Closed(_) => {}
+        }
+    }
+
+    /// The clients are gone, but writes of theirs may wait for room that nobody makes any more.
+    pub(super) fn end_waits(&mut self) {
+        if let Some(pool) = self.pool() {
+            pool.core().wait_no_more();
+            self.desk.poke = true;
         }
     }
 

@@ -105,7 +105,7 @@ fn unix(path: &Path) -> io::Result<OwnedFd> {
 impl Reactor {
     /// Lets all listeners accept that do not.
     pub(super) fn listen(&mut self) {
-        if self.is_stopping() {
+        if !self.is_serving() || self.is_stopping() {
             return;
         }
         for (number, listener) in (0..).zip(&mut self.listeners) {

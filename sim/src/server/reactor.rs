@@ -91,6 +91,8 @@ pub(crate) struct Reactor {
     fixtures: Fixtures,
     event: File,
     signals: Option<(OwnedFd, File)>,
+    /// The pool is open: clients may come. Until then they wait to be accepted.
+    serving: bool,
     stopping: Option<Instant>,
     turn: Vec<Completion>,
 }
@@ -146,6 +148,7 @@ impl Reactor {
             fixtures,
             event,
             signals,
+            serving: false,
             stopping: None,
             turn: Vec::with_capacity(4096),
             shared,
@@ -161,6 +164,7 @@ impl Reactor {
 
     /// Serves until told to stop and all is finished.
     pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.serving = true;
         self.listen();
         while !self.is_over() {
             self.turn()?;
@@ -332,6 +336,9 @@ impl Reactor {
         }
         self.listen();
         self.desk.tick = self.id == 0;
+        if self.id == 0 && self.stopping.is_some_and(|since| since.elapsed() > FAREWELL) {
+            self.end_waits();
+        }
     }
 
     /// Whether a forced command has taken the connection's volume away.
@@ -403,9 +410,14 @@ impl Reactor {
         }
     }
 
-    /// Whether no new connection is taken.
+    /// Whether no new connection is taken any more.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.is_some()
+    }
+
+    /// Whether the pool is open, and clients may come or came.
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving
     }
 
     fn await_inbox(&mut self) {

@@ -174,7 +174,7 @@ fn refusal(why: control::Refusal) -> Refusal {
     match why {
         Why::BadName | Why::Malformed => Refusal::BadName,
         Why::NotFound => Refusal::Unknown,
-        Why::Fenced => Refusal::Policy("it is offline: its device is missing or was changed"),
+        Why::Offline => Refusal::Policy("it is offline: its device is missing or was changed"),
         Why::Lost => Refusal::Policy("the snapshot was given up: its data is lost"),
         Why::NoMemory => Refusal::Policy("too many volumes are open"),
         Why::Restoring => Refusal::Policy("it is being restored"),

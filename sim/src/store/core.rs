@@ -208,6 +208,10 @@ impl Engine for Core<Host> {
         Self::set_fingerprint(self, dev, print);
     }
 
+    fn wait_no_more(&mut self) {
+        Self::wait_no_more(self);
+    }
+
     fn close(&mut self) {
         Self::close(self);
     }

@@ -87,6 +87,8 @@ pub trait Engine {
     fn tick(&mut self, now_ns: u64);
     /// The fingerprint of a production, to be kept when the pool is closed.
     fn set_fingerprint(&mut self, dev: Dev, print: u64);
+    /// No request waits any more until somebody makes room: it fails.
+    fn wait_no_more(&mut self) {}
     /// Begins to close the pool.
     fn close(&mut self);
     /// Whether it is closed.

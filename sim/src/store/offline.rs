@@ -136,6 +136,8 @@ impl Offline {
             }
         }
         self.core.start();
+        // Whoever could make room is kept out by this very command.
+        self.core.wait_no_more();
         self.core.tick(now_ns());
         self.drain();
     }

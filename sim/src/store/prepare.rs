@@ -28,6 +28,8 @@ use super::{device, identify, signature, Access, Cache, Kind, StoreError, Volume
 const USUAL_MIN: u64 = 256 << 20;
 /// Bytes at the end of a save volume that are cleared.
 const TAIL: u64 = 64 << 10;
+/// How large a save volume is made able to grow, beyond what is asked for.
+const LIMIT_MAX: u64 = 256 << 30;
 /// Policy when the save volume is full: make it larger.
 const GROW: u32 = 0;
 /// Policy when the save volume is full: give up the oldest snapshots.
@@ -270,9 +272,13 @@ fn layout(
     let all: u64 = productions.iter().map(|v| v.device().size).sum();
     // Room for every chunk of production to be copied, and for clones as large again.
     let usual = size.saturating_mul(4).max(size.saturating_add(all.saturating_mul(2)));
-    let grows = policy(wanted, save) == GROW && save.kind() == Kind::File;
-    let limit = if grows { wanted.grow_limit.unwrap_or(usual).max(size) } else { size };
-    Options { bytes: size, limit, chunk: wanted.chunk, block, ..Options::default() }
+    if save.kind() == Kind::Block {
+        return Options { bytes: size, chunk: wanted.chunk, block, ..Options::default() };
+    }
+    let grow = wanted.grow_limit.unwrap_or(usual).max(size);
+    // Somebody may want more later: a bit for each slot costs little.
+    let limit = grow.max(usual.saturating_mul(4).min(LIMIT_MAX));
+    Options { bytes: size, limit, grow, chunk: wanted.chunk, block, ..Options::default() }
 }
 
 /// What to do when the save volume is full: files grow, of devices the oldest snapshots go.

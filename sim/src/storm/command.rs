@@ -83,6 +83,12 @@ fn renamed(full: &str, part: &str) -> String {
     full.split_once('@').map_or_else(|| part.to_owned(), |(volume, _)| format!("{volume}@{part}"))
 }
 
+/// With the rate of a merge.
+fn with_rate(mut command: Command, rate: u64) -> Command {
+    command.value = rate.into();
+    command
+}
+
 impl Change {
     /// The command's bytes.
     #[must_use]
@@ -118,13 +124,11 @@ impl Change {
                 command
             }
             Self::Rate(volume, rate) => {
-                let mut command = Command::new(Verb::RestoreRate, called(volume));
-                command.value = (*rate).into();
-                command
+                with_rate(Command::new(Verb::RestoreRate, called(volume)), *rate)
             }
             Self::Cancel(volume, force) => {
                 flags = if *force { FLAG_FORCE } else { 0 };
-                Command::new(Verb::RestoreCancel, called(volume))
+                with_rate(Command::new(Verb::RestoreCancel, called(volume)), u64::MAX)
             }
             Self::Destroy { keys, recursive, defer, force } => {
                 flags |= if *force { FLAG_FORCE } else { 0 };

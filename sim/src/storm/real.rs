@@ -89,6 +89,7 @@ impl Engine for Core<Host> {
             layout: Options {
                 bytes: plan.save.size,
                 limit: plan.save_limit,
+                grow: 0,
                 chunk: plan.chunk,
                 block: plan.block,
                 log_blocks: plan.log_blocks,

@@ -34,18 +34,3 @@ fn finds_each_planted_fault() {
         println!("{what}: {summary}");
     }
 }
-
-#[test]
-#[ignore = "prints the story of the seed in STORM_SEED"]
-fn one_seed() {
-    let number = |name| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    let mutant = u32::try_from(number("STORM_MUTANT")).unwrap_or(0);
-    let options = Options {
-        first: number("STORM_SEED"),
-        seeds: 1,
-        verbose: true,
-        mutant,
-        ..Options::default()
-    };
-    println!("{}", storm(&options));
-}

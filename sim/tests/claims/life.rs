@@ -22,7 +22,8 @@ pub(crate) fn production(world: &mut World, words: &[String]) -> Result<(), Stri
 
 /// `create [OPTION...]`: makes the pool of these productions.
 pub(crate) fn create(world: &mut World, words: &[String]) -> Result<(), String> {
-    let program = Program::new(world.media.save()?);
+    let save = world.media.save()?;
+    let program = Program::new(save, world.media.folder());
     let mut options: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     for production in &world.productions {
         options.extend(["--production", production]);

@@ -15,18 +15,21 @@ const READY: Duration = Duration::from_secs(60);
 /// The program, for one pool.
 pub(crate) struct Program {
     save: PathBuf,
+    /// Where control sockets lie.
+    run: PathBuf,
 }
 
 impl Program {
-    /// For the pool on this save volume.
-    pub(crate) fn new(save: PathBuf) -> Self {
-        Self { save }
+    /// For the pool on this save volume, with a folder for its control socket.
+    pub(crate) fn new(save: PathBuf, folder: &Path) -> Self {
+        Self { save, run: folder.join("run") }
     }
 
     /// Runs a command on the pool.
     fn run(&self, args: &[&str]) -> Result<Output, String> {
         let run = Command::new(env!("CARGO_BIN_EXE_rwsnap"))
             .env("RWSNAP_POOL", &self.save)
+            .env("RWSNAP_RUNTIME_DIR", &self.run)
             .args(args)
             .stdin(Stdio::null())
             .output();
@@ -67,7 +70,7 @@ impl Program {
 
     /// Serves the pool.
     pub(crate) fn serve(&self, socket: &Path) -> Result<Server, String> {
-        Server::start(&self.save, socket)
+        Server::start(&self.save, &self.run, socket)
     }
 }
 
@@ -78,8 +81,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(save: &Path, socket: &Path) -> Result<Self, String> {
+    fn start(save: &Path, run: &Path, socket: &Path) -> Result<Self, String> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rwsnap"))
+            .env("RWSNAP_RUNTIME_DIR", run)
             .arg("serve")
             .arg(save)
             .arg("--nbd")

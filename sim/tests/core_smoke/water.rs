@@ -4,6 +4,7 @@
 
 use rwsnap_core::api::Op;
 use rwsnap_core::control::{Refusal, Verb};
+use rwsnap_core::fault::Fault;
 
 use super::world::{Setup, World, USUAL};
 
@@ -80,4 +81,46 @@ fn a_save_volume_that_may_grow_does_so_at_low_water() {
         w.request("prod", Op::Write { fua: false }, chunk * CHUNK, vec![3; CHUNK as usize]);
     }
     assert_eq!(w.first("prod@one", 900 * CHUNK), 900_u64 as u8);
+}
+
+/// A clone's write waited for ever for a save volume that could grow no further.
+#[test]
+fn a_clone_is_told_that_a_save_volume_at_its_limit_is_full() {
+    let mut w = World::with(Setup { when_full: 0, limit: 3 << 20, bytes: 2 << 20, ..USUAL });
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.done(Verb::Clone, "prod@one", "dev1", &[]);
+    let mut outcomes = Vec::new();
+    for chunk in 0..1000 {
+        let op = Op::Write { fua: false };
+        outcomes.push(w.attempt("dev1", op, chunk * CHUNK, vec![9; CHUNK as usize]).0);
+    }
+    assert!(w.events().contains(&GROWN));
+    let full = outcomes.iter().position(|o| *o == Err(Fault::NoSpace)).unwrap();
+    for chunk in 0..1000 {
+        let wanted =
+            if outcomes[usize::try_from(chunk).unwrap()].is_ok() { 9 } else { chunk as u8 };
+        assert_eq!(w.first("dev1", chunk * CHUNK), wanted, "{chunk}, full at {full}");
+    }
+    assert!(w.write_or_stall("prod", 0, 7), "production waits for room");
+    w.done(Verb::Destroy, "", "", &["dev1"]);
+    w.core.tick(1_000_000_000);
+    w.drain();
+    assert_eq!((w.first("prod", 0), w.first("prod@one", 0)), (7, 0));
+}
+
+#[test]
+fn nobody_waits_for_room_when_there_is_nobody_to_make_it() {
+    let mut w = World::with(Setup { when_full: 2, bytes: 2 << 20, ..USUAL });
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.core.wait_no_more();
+    let mut outcomes = Vec::new();
+    for chunk in 0..1000 {
+        let op = Op::Write { fua: false };
+        outcomes.push(w.attempt("prod", op, chunk * CHUNK, vec![9; CHUNK as usize]).0);
+    }
+    assert!(outcomes.contains(&Err(Fault::NoSpace)));
+    for (chunk, outcome) in (0..1000).zip(outcomes) {
+        assert_eq!(w.first("prod", chunk * CHUNK), if outcome.is_ok() { 9 } else { chunk as u8 });
+        assert_eq!(w.first("prod@one", chunk * CHUNK), chunk as u8);
+    }
 }

@@ -12,6 +12,8 @@ use serde_json::Value;
 /// A folder for save and production volumes.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
+    /// Where control sockets lie.
+    run: PathBuf,
 }
 
 /// Bytes that are different at each place: a sector says where it is, and `seed`.
@@ -22,7 +24,9 @@ pub(crate) fn pattern(at: u64, len: u64, seed: u64) -> Vec<u8> {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        Self { dir, run }
     }
 
     /// A path in the folder.
@@ -46,12 +50,18 @@ impl Place {
         place
     }
 
+    /// Finds the servers of the other place, and is found there.
+    pub(crate) fn beside(mut self, other: &Self) -> Self {
+        self.run.clone_from(&other.run);
+        self
+    }
+
     /// The program with its standard input and these arguments.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rwsnap"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("RWSNAP_POOL", "save.img").env_remove("RUST_LOG");
-        command.env("XDG_RUNTIME_DIR", self.dir.path());
+        command.env("RWSNAP_RUNTIME_DIR", &self.run);
         command
     }
 

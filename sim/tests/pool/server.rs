@@ -17,7 +17,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it, and waits until it is ready.
     pub(crate) fn start(place: &Place, args: &[&str]) -> Self {
-        let mut command = place.command(&["serve", "save.img"]);
+        Self::start_on(place, "save.img", args)
+    }
+
+    /// As `start`, with the save volume somewhere else.
+    pub(crate) fn start_on(place: &Place, save: &str, args: &[&str]) -> Self {
+        let mut command = place.command(&["serve", save]);
         let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
         let mut uris = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {

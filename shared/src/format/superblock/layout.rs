@@ -31,8 +31,10 @@ const LEAST_SLOTS: u64 = 4;
 pub struct Options {
     /// Bytes in the save volume.
     pub bytes: u64,
-    /// Bytes that it may grow to.
+    /// Bytes that it can ever grow to: there is room for a bit for each slot.
     pub limit: u64,
+    /// Bytes that it may grow to until somebody says otherwise.
+    pub grow: u64,
     /// Bytes in a chunk.
     pub chunk: u32,
     /// Logical block.
@@ -72,7 +74,8 @@ impl Options {
         let of = |part: u64| part.max(SMALL_BYTES) / PAGE_BYTES;
         self.chunk = if self.chunk == 0 { 4096 } else { self.chunk };
         self.block = if self.block == 0 { 512 } else { self.block };
-        self.limit = self.limit.max(self.bytes);
+        self.limit = self.limit.max(self.bytes).max(self.grow);
+        self.grow = usual(self.grow, self.limit).max(self.bytes);
         self.log_blocks = usual(self.log_blocks, of((self.bytes / 16).min(LOG_BYTES)));
         self.pages = usual(self.pages, of(self.bytes / 128).max(USUAL_PAGES));
         let align = if self.bytes >= LARGE_VOLUME { 1 << 20 } else { SMALL_BYTES };
@@ -133,7 +136,7 @@ impl Superblock {
         self.slots_start = slots_start.into();
         self.slots = slots.into();
         self.slot_limit = slot_limit.into();
-        self.save_limit = options.limit.into();
+        self.save_limit = options.grow.into();
         self.extents_used = 0.into();
         self.extents = [RawExtent::default(); EXTENTS];
         self.add_extent(extent);

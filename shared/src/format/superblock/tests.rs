@@ -119,6 +119,7 @@ fn no_layout_overlaps() {
         let asked = |n: u64| if explicit { n } else { 0 };
         let options = Options {
             bytes,
+            grow: 0,
             limit: asked(bytes * 3),
             chunk,
             block: 512,

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+
+//! A second opener is kept out of save and production volumes, files and block devices alike, and
+//! told who is in.
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod pool;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "pool/server.rs"]
+mod server;
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
+
+use nix::libc;
+use pool::Place;
+use server::Server;
+
+const SIZE: u64 = 16 << 20;
+
+/// Runs a program as root, by sudo if need be; what it printed.
+fn as_root(command: &[&str]) -> String {
+    let is_root = nix::unistd::geteuid().is_root();
+    let sudo: &[&str] = if is_root { &[] } else { &["sudo", "-n"] };
+    let words = [sudo, command].concat();
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A loop device, which ends with this.
+struct Loop(String);
+
+impl Loop {
+    fn over(path: &str) -> Self {
+        let device = Self(as_root(&["losetup", "--find", "--show", path]));
+        if !nix::unistd::geteuid().is_root() {
+            as_root(&["chown", &nix::unistd::geteuid().to_string(), &device.0]);
+        }
+        device
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        as_root(&["losetup", "--detach", &self.0]);
+    }
+}
+
+/// Every way in but the server's own is refused, and the server is named.
+fn is_kept_out(place: &Place, save: &str, prod: &str) {
+    let place_of = |path: &str| path.rsplit('/').next().unwrap().to_owned();
+    let (save_name, prod_name) = (place_of(save), place_of(prod));
+    let by = format!("serve {save}");
+    let held = |args: &[&str], what: &str| {
+        place.refused(args, &[what, "in use by process", &by]);
+    };
+    held(&["serve", save], &save_name);
+    held(&["create", save, "--force", "--production", prod], &save_name);
+    let new = format!("x={prod}");
+    held(&["create", "new.img", "--size", "16M", "--production", &new], &prod_name);
+    held(&["add", &new], &prod_name);
+    let served = ["it is being served by process", &by, "rwsnap stop"];
+    place.refused(&["check", save], &served);
+    place.refused(&["dump", save], &served);
+    // Who cannot find the server opens the volume, and meets the lock.
+    let apart = |args: &[&str]| {
+        let mut command = place.command(args);
+        let output = command.env("RWSNAP_RUNTIME_DIR", place.path("apart")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("in use by process") && said.contains(&by), "{args:?}: {said}");
+    };
+    apart(&["--pool", save, "list"]);
+    apart(&["--pool", save, "snapshot", "prod@b"]);
+    apart(&["check", save]);
+    apart(&["dump", save]);
+}
+
+#[test]
+fn a_second_opener_of_files_is_told_who_is_in() {
+    let place = Place::new();
+    let prod = place.production("prod.img", SIZE);
+    place.ok(&["-q", "create", "save.img", "--size", "32M", "--production", &prod]);
+    let server = Server::start(&place, &[]);
+    is_kept_out(&place, "save.img", &prod);
+    // A second pool keeps the production of another offline.
+    place.ok(&["stop"]);
+    server.ended();
+    place.ok(&["-q", "create", "other.img", "--size", "32M", "--production", &prod]);
+    let server = Server::start(&place, &[]);
+    let list = place.run(&["--pool", "other.img", "list"]);
+    let said = String::from_utf8_lossy(&list.stderr).into_owned();
+    assert!(said.contains("`prod` is offline") && said.contains("in use by process"), "{said}");
+    place.refused(&["--pool", "other.img", "snapshot", "prod@a"], &["`prod` is offline", "serve"]);
+    place.refused(&["--pool", "other.img", "read", "prod"], &["`prod` is offline", "--trust"]);
+    place.ok(&["stop"]);
+    server.ended();
+}
+
+#[test]
+fn a_second_opener_of_block_devices_is_told_who_is_in() {
+    let place = Place::new();
+    let prod = place.production("prod.img", SIZE);
+    File::create(place.path("save.img")).unwrap().set_len(32 << 20).unwrap();
+    let save = Loop::over(place.path("save.img").to_str().unwrap());
+    let prod = Loop::over(&prod);
+    place.ok(&["-q", "create", &save.0, "--production", &prod.0]);
+    // What the kernel does with a device is named, too: here a mount.
+    as_root(&["mkfs.ext4", "-q", "-F", &prod.0]);
+    let folder = place.path("mnt");
+    std::fs::create_dir(&folder).unwrap();
+    as_root(&["mount", &prod.0, folder.to_str().unwrap()]);
+    let list = place.run(&["--pool", &save.0, "list"]);
+    as_root(&["umount", folder.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&list.stderr).into_owned();
+    assert!(said.contains("`prod` is offline"), "{said}");
+    assert!(said.contains("the file system mounted on") && said.contains("mnt"), "{said}");
+    let server = Server::start_on(&place, &save.0, &[]);
+    is_kept_out(&place, &save.0, &prod.0);
+    for device in [&save.0, &prod.0] {
+        let opened = File::options().read(true).custom_flags(libc::O_EXCL).open(device);
+        let error = opened.map(drop).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY), "{device} is not held");
+    }
+    place.ok(&["--pool", &save.0, "stop"]);
+    server.ended();
+}
