@@ -82,7 +82,10 @@ impl Cell {
     /// Another version.
     pub(super) fn add(&mut self, version: Version) {
         let base = self.base_version();
-        self.more.get_or_insert_with(|| Box::new(vec![base])).push(version);
+        let more = self.more.get_or_insert_with(|| Box::new(vec![base]));
+        if !more.contains(&version) {
+            more.push(version);
+        }
     }
 
     /// The write that began at `write` has ended. One that failed, or that is only advice, may
@@ -150,6 +153,9 @@ impl Cell {
     /// A block that shows one of these.
     #[must_use]
     pub(super) fn among(mut versions: Vec<Version>) -> Self {
+        // What was restored to and fro would double with each time.
+        versions.sort_unstable_by_key(|v| (v.value, v.write, v.after, v.end, v.strong, v.durable));
+        versions.dedup();
         match versions.as_slice() {
             [only] => Self::new(only.value),
             [] => Self::default(),

@@ -258,7 +258,6 @@ impl Model {
                 let (write, strong, durable) = (begin, true, true);
                 cell.add(Version { value: seen.value, write, after: begin, end, strong, durable });
             }
-            cell.prune(begin);
         }
         if let Some(target) = self.entities.get_mut(&to) {
             target.cells = Rc::new(cells);
