@@ -116,7 +116,9 @@ fn productions_come_and_go_while_served() {
     let server = Server::start(&place, &[]);
     let more = format!("more={}", place.production("more.img", SIZE));
     place.ok(&["add", &more]);
-    place.refused(&["add", &more], &["more.img is in use by process"]);
+    place.refused(&["add", &more], &["the name is taken by `more`"]);
+    let twice = format!("twice{}", more.trim_start_matches("more"));
+    place.refused(&["add", &twice], &["cannot add `twice`", "more.img is in use by process"]);
     place.ok(&["snapshot", "prod@a", "more@a"]);
     place.write("more", 0, 8192, 2);
     place.holds("more@a", 0, 8192, 1);
