@@ -7,6 +7,7 @@ mod pool;
 mod server;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -272,4 +273,26 @@ fn sockets_are_for_their_owner_alone() {
     // A folder that others can write to, or that is somebody else's, is not used.
     fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o777)).unwrap();
     place.refused(&["serve", "save.img"], &["others can write to it", "--control"]);
+}
+
+#[test]
+fn names_that_no_production_has_are_told() {
+    let place = Place::pool(SIZE);
+    let mut serve = place.command(&["serve", "save.img", "--production", "nope=x.img"]);
+    let mut child = serve
+        .args(["--trust", "none"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    assert!(out.lines().map_while(Result::ok).any(|line| line == "rwsnap: ready"));
+    place.ok(&["stop"]);
+    assert!(child.wait().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    for name in ["nope", "none"] {
+        assert!(said.contains(&format!("no production volume `{name}`")), "{said}");
+    }
+    place.refused(&["read", "nope"], &["there is no `nope`", "rwsnap list"]);
 }

@@ -39,7 +39,7 @@ impl Refused<'_> {
         match self.verb {
             Verb::Status => "read the status of the pool".to_owned(),
             Verb::List => "list the volumes of the pool".to_owned(),
-            Verb::Info => format!("tell about `{name}`"),
+            Verb::Info => format!("find `{name}`"),
             Verb::Properties => format!("read the properties of {}", self.object()),
             Verb::Snapshot => format!("take {}", quoted(name)),
             Verb::Clone => format!("make the clone `{other}` of `{name}`"),
