@@ -296,3 +296,30 @@ fn names_that_no_production_has_are_told() {
     }
     place.refused(&["read", "nope"], &["there is no `nope`", "rwsnap list"]);
 }
+
+#[test]
+fn what_a_damaged_snapshot_still_has_is_read_out() {
+    let place = Place::pool(SIZE);
+    let server = Server::start(&place, &[]);
+    place.ok(&["snapshot", "prod@a"]);
+    // Production cannot be read there when its old data has to be kept.
+    let prod = fs::File::options().write(true).open(place.path("prod.img")).unwrap();
+    prod.set_len(8 << 20).unwrap();
+    place.write("prod", 12 << 20, 8192, 2);
+    prod.set_len(SIZE).unwrap();
+    assert_eq!(place.json(&["info", "prod@a"])["flags"], serde_json::json!(["damaged"]));
+    let way_out = ["the data of `prod@a` is lost", "rwsnap export --skip-lost"];
+    place.refused(&["export", "prod@a", "all.img"], &way_out);
+    place.refused(&["restore", "prod", "--from", "prod@a"], &[way_out[0], "--force"]);
+    let rest = place.run(&["export", "prod@a", "rest.img", "--skip-lost"]);
+    let said = String::from_utf8_lossy(&rest.stderr);
+    assert!(rest.status.success() && said.contains("lost: 8192 bytes from 12582912 on"), "{said}");
+    let rest = fs::read(place.path("rest.img")).unwrap();
+    assert!(rest[..8 << 20] == pattern(0, 8 << 20, 1));
+    assert!(rest[12 << 20..(12 << 20) + 8192].iter().all(|&b| b == 0));
+    place.ok(&["restore", "prod", "--from", "prod@a", "--force", "--wait"]);
+    place.holds("prod", 12 << 20, 8192, 2);
+    place.ok(&["stop"]);
+    server.ended();
+    place.check();
+}
