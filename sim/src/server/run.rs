@@ -29,8 +29,9 @@ use super::volume::Bare;
 /// Bytes of each reactor's memory for metadata on its way.
 const BOUNCE: u32 = 4 << 20;
 
-/// How the arena is divided: copy units, then data and bounce buffers of each reactor, all of
-/// which are registered; then memory for sockets.
+/// How the arena is divided: data and bounce buffers of each reactor, which are registered; then
+/// memory for sockets, and copy units. Those are many and mostly idle, and what is registered is
+/// taken from the system at once, whether it is used or not.
 struct Layout {
     reactors: u32,
     connections: u32,
@@ -58,22 +59,28 @@ impl Layout {
     }
 
     fn arena(&self) -> io::Result<Arena> {
-        let fixed = self.units + (self.data + BOUNCE) * self.reactors;
-        Arena::new(fixed, self.sockets * self.reactors)
+        Arena::new(self.registered(), self.sockets * self.reactors + self.units)
+    }
+
+    fn registered(&self) -> u32 {
+        (self.data + BOUNCE) * self.reactors
     }
 
     fn data(&self, arena: &Arena, reactor: u32) -> Span {
-        arena.whole().cut(self.units + reactor * (self.data + BOUNCE), self.data)
+        arena.whole().cut(reactor * (self.data + BOUNCE), self.data)
     }
 
     fn bounce(&self, arena: &Arena, reactor: u32) -> Span {
-        let first = self.units + reactor * (self.data + BOUNCE) + self.data;
+        let first = reactor * (self.data + BOUNCE) + self.data;
         arena.whole().cut(first, BOUNCE)
     }
 
     fn sockets(&self, arena: &Arena, reactor: u32) -> Span {
-        let first = self.units + (self.data + BOUNCE) * self.reactors;
-        arena.whole().cut(first + reactor * self.sockets, self.sockets)
+        arena.whole().cut(self.registered() + reactor * self.sockets, self.sockets)
+    }
+
+    fn units(&self, arena: &Arena) -> Span {
+        arena.whole().cut(self.registered() + self.reactors * self.sockets, self.units)
     }
 
     fn parts(&self, shared: &Arc<Shared>, number: u32) -> Parts {
@@ -114,7 +121,7 @@ impl Stage {
             Served::Pool(pool) => *pool,
         };
         let control = Some(Listener::control(&pool.control)?);
-        let units = arena.whole().cut(0, layout.units);
+        let units = layout.units(arena);
         let mut opener = Opener { begin: pool.begin, find: pool.find, save: pool.save.device() };
         disks.put(0, Arc::new(pool.save));
         let core = opener.begin(0)?;
