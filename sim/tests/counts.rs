@@ -70,7 +70,9 @@ fn moments(bench: &Bench, size: u64, records: u64) -> Vec<Counts> {
     let files = records::pool(bench, "moments", &image, size, records).unwrap();
     let mut pool = files.serve(USUAL).unwrap();
     let measure = |moment: Moment| {
+        moment.prepare(&mut pool, 1).unwrap();
         let counts = moment.measure(&mut pool, 1).unwrap().0;
+        moment.undo(&mut pool).unwrap();
         // A page of the map may be missing in the cache: one for each level, however many records.
         // Behind a restore the merge reads the map already, to say how much there is to do.
         let background = moment == Moment::Restore;

@@ -88,25 +88,33 @@ impl Moment {
         }
     }
 
-    /// Does it for the `n`th time; what it took. The pool comes from `records::pool`: it has the
-    /// snapshot `prod@first`, and the chunk that the first write after a restore goes to was
-    /// written since.
+    /// Makes ready for the `n`th time: nothing goes on in the background, and the pages of the map
+    /// that a restore's first write asks are in the cache. The pool comes from `records::pool`: it
+    /// has the snapshot `prod@first`, and the chunk that the first write after a restore goes to
+    /// was written since.
+    ///
+    /// # Errors
+    ///
+    /// A read fails, or the server does not answer.
+    pub fn prepare(self, pool: &mut Pool, n: usize) -> Outcome {
+        if self == Self::Restore {
+            for snapshot in ["prod@first", &format!("prod@moment{n}")] {
+                let mut client = pool.client(snapshot)?;
+                let at = place(client.size(), n);
+                client.read(at, &mut [0; 4096]).map_err(|e| Failure::new(e.to_string()))?;
+            }
+        }
+        pool.quiet()
+    }
+
+    /// Does it; what it took. The first write comes by the way that the command came.
     ///
     /// # Errors
     ///
     /// It is refused.
     pub fn measure(self, pool: &mut Pool, n: usize) -> Outcome<(Counts, Duration)> {
-        let at = u64::try_from(n).unwrap_or(0) % DIFFERENT;
-        if self == Self::Restore {
-            // Brings the pages of the map into the cache that the first write asks.
-            for snapshot in ["prod@first", &format!("prod@moment{n}")] {
-                let mut client = pool.client(snapshot)?;
-                let at = at * (client.size() / SMALL / DIFFERENT) * SMALL;
-                client.read(at, &mut [0; 4096]).map_err(|e| Failure::new(e.to_string()))?;
-            }
-        }
-        pool.quiet()?;
         let (snapshot, clone) = (format!("prod@moment{n}"), format!("moment{n}"));
+        let size = pool.size("prod")?;
         let before = pool.counts()?;
         let begun = Instant::now();
         match self {
@@ -115,19 +123,29 @@ impl Moment {
             Self::Refresh => pool.refresh(&clone, &format!("kept{n}"))?,
             Self::Restore => {
                 pool.restore("prod@first", 0, true)?;
-                let mut client = pool.client("prod")?;
-                let at = at * (client.size() / SMALL / DIFFERENT) * SMALL;
-                let done = client.write(at, &[0xA5; 4096], false);
-                done.map_err(|e| Failure::new(format!("the first write: {e}")))?;
+                pool.write("prod", place(size, n), &[0xA5; 4096])?;
             }
         }
         let time = begun.elapsed();
-        let counts = pool.counts()? - before;
+        Ok((pool.counts()? - before, time))
+    }
+
+    /// Takes a restore back.
+    ///
+    /// # Errors
+    ///
+    /// It is refused.
+    pub fn undo(self, pool: &mut Pool) -> Outcome {
         if self == Self::Restore {
             pool.cancel()?;
             pool.rate(u64::MAX)?;
             pool.merged()?;
         }
-        Ok((counts, time))
+        Ok(())
     }
+}
+
+/// Where the first write after the `n`th restore goes.
+fn place(size: u64, n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(0) % DIFFERENT * (size / SMALL / DIFFERENT) * SMALL
 }

@@ -7,6 +7,7 @@
 //! the median of the rounds' ratios. What counts I/Os counts them exactly, by the server's own
 //! counters.
 
+pub mod alone;
 pub mod child;
 pub mod clones;
 pub mod contender;

@@ -4,13 +4,11 @@
 //! counted, the same on a small production and on one of 1 TiB, with an empty map and with a large
 //! one; and the time beside that of the same I/Os issued alone.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
 use crate::cli::error::Outcome;
-use crate::store::{Access, Cache, StoreError, Volume};
 
+use super::alone::Alone;
 use super::counted::Moment;
+use super::numbers::median;
 use super::pool::{Counts, Files, USUAL};
 use super::records;
 use super::report::{Series, Target};
@@ -20,13 +18,9 @@ use super::Bench;
 const SMALL: u64 = 1 << 30;
 /// Bytes of the large one, which is full of holes.
 const LARGE: u64 = 1 << 40;
-/// Bytes of one I/O that is issued alone.
-const BLOCK: usize = 4096;
 
-/// Turns in a round, whose times are added up: a flush takes 0.1 ms or 10.
-const TURNS: usize = 4;
-/// The same as a real number.
-const TURNS_REAL: f64 = 4.0;
+/// Turns in a round, of whose times the one in the middle counts: a flush takes 0.1 ms or 10.
+const TURNS: usize = 7;
 
 /// A pool that is measured.
 struct Subject {
@@ -69,7 +63,7 @@ fn one(bench: &Bench, subject: &Subject) -> Outcome<Vec<Seen>> {
     let image = bench.place.sparse("prod.img", subject.size)?;
     let wanted = if subject.full { bench.options.records } else { 0 };
     let files: Files = records::pool(bench, "moments", &image, subject.size, wanted)?;
-    let alone = Alone::new(bench)?;
+    let mut alone = Alone::new(bench)?;
     let mut pool = files.serve(USUAL)?;
     let series = |moment: Moment| Seen {
         moment,
@@ -81,20 +75,35 @@ fn one(bench: &Bench, subject: &Subject) -> Outcome<Vec<Seen>> {
     for round in 1..=bench.options.rounds {
         bench.say(format!("moments: {}, round {round}", subject.name));
         for seen in &mut all {
-            let mut sums = (Duration::ZERO, Duration::ZERO);
+            let mut times = (Vec::new(), Vec::new());
             for turn in 0..TURNS {
-                let (counts, time) = seen.moment.measure(&mut pool, round * TURNS + turn)?;
+                let n = round * TURNS + turn;
+                seen.moment.prepare(&mut pool, n)?;
+                // Who comes first changes: neither is to pay for the other.
+                let first = seen.counts.last().copied().filter(|_| turn % 2 == 1);
+                if let Some(counts) = first {
+                    times.1.push(timed_alone(&mut alone, counts)?);
+                }
+                alone.settle()?;
+                let (counts, time) = seen.moment.measure(&mut pool, n)?;
+                times.0.push(time.as_secs_f64() * 1e3);
                 seen.counts.push(counts);
-                sums.0 += time;
-                sums.1 += alone.issue(counts)?;
+                if first.is_none() {
+                    times.1.push(timed_alone(&mut alone, counts)?);
+                }
+                seen.moment.undo(&mut pool)?;
             }
-            let each = |sum: Duration| sum.as_secs_f64() * 1e3 / TURNS_REAL;
-            seen.ours.push(each(sums.0));
-            seen.alone.push(each(sums.1));
+            seen.ours.push(median(&times.0));
+            seen.alone.push(median(&times.1));
         }
     }
     pool.stop()?;
     Ok(all)
+}
+
+fn timed_alone(alone: &mut Alone, counts: Counts) -> Outcome<f64> {
+    alone.settle()?;
+    Ok(alone.issue(counts)?.as_secs_f64() * 1e3)
 }
 
 fn tell(bench: &mut Bench, subject: &Subject, all: &[Seen], expected: &mut Vec<Counts>) {
@@ -122,47 +131,4 @@ fn middle(counts: &[Counts]) -> Counts {
     let mut sorted = counts.to_vec();
     sorted.sort_by_key(|c| (c.ios(), c.all_flushes()));
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
-/// The same I/Os, one after the other, on files of their own on the same disk.
-struct Alone {
-    save: PathBuf,
-    production: PathBuf,
-}
-
-impl Alone {
-    fn new(bench: &Bench) -> Outcome<Self> {
-        let save = bench.place.filled("alone.save", 16 << 20)?;
-        let production = bench.place.filled("alone.prod", 16 << 20)?;
-        Ok(Self { save, production })
-    }
-
-    /// Issues them: what is read and written first, then the flushes.
-    fn issue(&self, counts: Counts) -> Result<Duration, StoreError> {
-        let save = Volume::open(&self.save, Access::Own, Cache::Direct)?;
-        let production = Volume::open(&self.production, Access::Own, Cache::Direct)?;
-        let sides = [
-            (&save, counts.save_reads, counts.save_writes, counts.save_flushes),
-            (&production, counts.reads, counts.writes, counts.flushes),
-        ];
-        let mut room = vec![0_u8; BLOCK * 2];
-        let lead = room.as_ptr().align_offset(BLOCK);
-        let bytes = room.get_mut(lead..lead + BLOCK).unwrap_or_default();
-        let begun = Instant::now();
-        for (volume, reads, writes, flushes) in sides {
-            for n in 0..reads {
-                volume.read_at(bytes, n % 4096 * 4096)?;
-            }
-            // A flush has something to make durable, as long as there is.
-            for n in 0..writes.max(flushes) {
-                if n < writes {
-                    volume.write_at(bytes, n % 4096 * 4096)?;
-                }
-                if n < flushes {
-                    volume.flush()?;
-                }
-            }
-        }
-        Ok(begun.elapsed())
-    }
 }

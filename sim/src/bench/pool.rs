@@ -281,6 +281,26 @@ impl Pool {
         self.link.call(&command(Verb::Refresh, name(clone)), &items(&[keep])?).map(drop)
     }
 
+    /// Bytes of a volume.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name.
+    pub fn size(&mut self, volume: &str) -> Outcome<u64> {
+        let rows = self.link.all::<EntityRow>(command(Verb::List, Name::default()))?;
+        let mine = rows.iter().find(|row| row.name.text() == volume);
+        mine.map(|row| row.size.get()).ok_or_else(|| Failure::new(format!("no {volume}")))
+    }
+
+    /// Writes to a volume, through the control socket.
+    ///
+    /// # Errors
+    ///
+    /// It fails.
+    pub fn write(&mut self, volume: &str, at: u64, bytes: &[u8]) -> Outcome {
+        self.link.write(name(volume), bytes, at)
+    }
+
     /// Begins a restore of `prod`; a rate of 0 leaves the merge for later.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ const REQUESTS: u32 = 256;
 /// The names of the productions that were looked for.
 type Seen = Arc<Mutex<Vec<String>>>;
 
+/// Bytes that a page of the cache takes: itself, and its place in the cache's index.
+const CACHED_PAGE: u64 = 4096 + 32;
 /// Bytes of copy units: what first writes and a merge that are under way copy. A merge has two
 /// batches of 8 MiB in flight, and with undo copies each chunk twice.
 const COPY_BYTES: u32 = 32 << 20;
@@ -139,7 +141,7 @@ impl Serve {
 
     fn limits(&self, chunk: u32) -> Limits {
         Limits {
-            cache_pages: u32::try_from(self.cache / 4096).unwrap_or(u32::MAX).max(4),
+            cache_pages: u32::try_from(self.cache / CACHED_PAGE).unwrap_or(u32::MAX).max(4),
             delta_records: DELTA_RECORDS,
             requests: REQUESTS,
             copy_units: (COPY_BYTES / chunk.max(1)).max(COPY_UNITS),
