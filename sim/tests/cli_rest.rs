@@ -128,6 +128,14 @@ fn a_refusal_names_every_blocker_and_changes_nothing() {
     place.refused(&["clone", "prod@a", "dev1"], &["the name is taken by `dev1`"]);
     place.refused(&["snapshot", "prod@b", "nope@b"], &["no volume for `nope@b`"]);
     place.refused(&["rename", "dev1", "dev2"], &["taken by `dev2`"]);
+    place.refused(&["rename", "prod@a", "dev1@a"], &["begins with `prod@`"]);
+    place.refused(&["rename", "dev1", "prod@c"], &["`dev1` is a volume"]);
+    place.refused(&["restore", "prod", "--from", "prod"], &["from itself"]);
+    place.refused(&["restore", "dev1", "--from", "prod@a"], &["refresh --to"]);
+    let twice = place.run(&["snapshot", "prod@b", "prod@c"]);
+    let said = String::from_utf8_lossy(&twice.stderr);
+    assert_eq!(twice.status.code(), Some(64), "{said}");
+    assert!(said.contains("`prod@b` and `prod@c` are of the same volume"), "{said}");
     place.refused(&["write", "prod@a", "-i", "in"], &["in"]);
     place.ok(&["hold", "prod@a"]);
     place.refused(&["destroy", "-r", "prod@a"], &["`prod@a`", "rwsnap release"]);
@@ -147,7 +155,9 @@ fn several_productions_come_and_go() {
     let (db, wal_path) = (format!("db={db}"), format!("wal={wal}"));
     place.ok(&["-q", "create", "save.img", "--size", "32M", "--production", &db]);
     place.ok(&["add", &wal_path]);
-    place.refused(&["add", &wal_path], &["wal.img is in use"]);
+    place.refused(&["add", &wal_path], &["cannot add `wal`", "the name is taken by `wal`"]);
+    let twice = format!("more{}", wal_path.trim_start_matches("wal"));
+    place.refused(&["add", &twice], &["cannot add `more`", "wal.img is in this pool already"]);
     place.refused(&["add", "x=nope.img"], &["nope.img does not exist"]);
     place.ok(&["snapshot", "db@a", "wal@a"]);
     let groups: Vec<_> =
@@ -172,7 +182,10 @@ fn properties_are_set_and_shown() {
     assert_eq!(place.json(&["get", "dev"])["backup:state"], "done");
     place.ok(&["set", "dev", "backup:state="]);
     place.refused(&["get", "dev", "backup:state"], &["has no property `backup:state`"]);
-    place.refused(&["set", "prod", "quota=1M"], &["quota", "no such property"]);
+    place.refused(&["set", "prod", "quota=1M"], &["quota", "only clones have it"]);
+    place.refused(&["set", "dev", "copy-span=64K"], &["copy-span", "only the pool has it"]);
+    place.refused(&["set", "dev", "reservation=8M"], &["no reservation is larger than the quota"]);
+    assert_eq!(place.run(&["set", "pool", "discard=maybe"]).status.code(), Some(64));
     place.ok(&["set", "pool", "when-full=stall", "copy-span=64K"]);
     assert_eq!(place.ok(&["get", "save", "when-full"]), "stall\n");
     assert_eq!(place.json(&["status"])["copy_span"], 65536);

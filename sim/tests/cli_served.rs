@@ -7,6 +7,7 @@ mod pool;
 mod server;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -116,7 +117,9 @@ fn productions_come_and_go_while_served() {
     let server = Server::start(&place, &[]);
     let more = format!("more={}", place.production("more.img", SIZE));
     place.ok(&["add", &more]);
-    place.refused(&["add", &more], &["more.img is in use by process"]);
+    place.refused(&["add", &more], &["the name is taken by `more`"]);
+    let twice = format!("twice{}", more.trim_start_matches("more"));
+    place.refused(&["add", &twice], &["cannot add `twice`", "more.img is in use by process"]);
     place.ok(&["snapshot", "prod@a", "more@a"]);
     place.write("more", 0, 8192, 2);
     place.holds("more@a", 0, 8192, 1);
@@ -270,4 +273,53 @@ fn sockets_are_for_their_owner_alone() {
     // A folder that others can write to, or that is somebody else's, is not used.
     fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o777)).unwrap();
     place.refused(&["serve", "save.img"], &["others can write to it", "--control"]);
+}
+
+#[test]
+fn names_that_no_production_has_are_told() {
+    let place = Place::pool(SIZE);
+    let mut serve = place.command(&["serve", "save.img", "--production", "nope=x.img"]);
+    let mut child = serve
+        .args(["--trust", "none"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    assert!(out.lines().map_while(Result::ok).any(|line| line == "rwsnap: ready"));
+    place.ok(&["stop"]);
+    assert!(child.wait().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    for name in ["nope", "none"] {
+        assert!(said.contains(&format!("no production volume `{name}`")), "{said}");
+    }
+    place.refused(&["read", "nope"], &["there is no `nope`", "rwsnap list"]);
+}
+
+#[test]
+fn what_a_damaged_snapshot_still_has_is_read_out() {
+    let place = Place::pool(SIZE);
+    let server = Server::start(&place, &[]);
+    place.ok(&["snapshot", "prod@a"]);
+    // Production cannot be read there when its old data has to be kept.
+    let prod = fs::File::options().write(true).open(place.path("prod.img")).unwrap();
+    prod.set_len(8 << 20).unwrap();
+    place.write("prod", 12 << 20, 8192, 2);
+    prod.set_len(SIZE).unwrap();
+    assert_eq!(place.json(&["info", "prod@a"])["flags"], serde_json::json!(["damaged"]));
+    let way_out = ["the data of `prod@a` is lost", "rwsnap export --skip-lost"];
+    place.refused(&["export", "prod@a", "all.img"], &way_out);
+    place.refused(&["restore", "prod", "--from", "prod@a"], &[way_out[0], "--force"]);
+    let rest = place.run(&["export", "prod@a", "rest.img", "--skip-lost"]);
+    let said = String::from_utf8_lossy(&rest.stderr);
+    assert!(rest.status.success() && said.contains("lost: 8192 bytes from 12582912 on"), "{said}");
+    let rest = fs::read(place.path("rest.img")).unwrap();
+    assert!(rest[..8 << 20] == pattern(0, 8 << 20, 1));
+    assert!(rest[12 << 20..(12 << 20) + 8192].iter().all(|&b| b == 0));
+    place.ok(&["restore", "prod", "--from", "prod@a", "--force", "--wait"]);
+    place.holds("prod", 12 << 20, 8192, 2);
+    place.ok(&["stop"]);
+    server.ended();
+    place.check();
 }

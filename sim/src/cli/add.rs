@@ -5,7 +5,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rwsnap_core::control::{self, Item};
+use rwsnap_core::control::{self, Item, Refusal};
 
 use crate::store::device::kind_of;
 use crate::store::{Access, Cache, Volume};
@@ -13,6 +13,7 @@ use crate::store::{Access, Cache, Volume};
 use super::args::{self, Located};
 use super::connect::{command, item};
 use super::error::{Failure, Outcome, FAILED};
+use super::refusal::Refused;
 use super::rest::PATH_KEY;
 use super::Global;
 
@@ -32,8 +33,22 @@ impl Add {
         let name = args::new_volume(&name).map_err(Failure::usage)?;
         let add = command(control::Verb::Add, name);
         let items = [path_item(&self.volume.path)?];
-        let added = global.with(|pool| pool.call(&add, &items).map(drop));
-        added.map_err(|e| self.volume.explain(e))
+        let taken = global.with(|pool| {
+            // A server opens the volume first, and would say that it is in use.
+            let (refusal, _) = pool.try_call(&command(control::Verb::Info, name), &[])?;
+            if refusal == Refusal::None {
+                return Ok(true);
+            }
+            pool.call(&add, &items).map(|_| false)
+        });
+        if !taken.map_err(|e| self.volume.explain(e))? {
+            return Ok(());
+        }
+        let name = name.text();
+        let (verb, refusal) = (control::Verb::Add, Refusal::Exists);
+        let blockers = [name.to_owned()];
+        let refused = Refused { verb, name, other: "", refusal, blockers: &blockers, value: 0 };
+        Err(Failure::new(refused.text()))
     }
 }
 
@@ -42,7 +57,10 @@ impl Located {
     /// to be in the way here, too.
     fn explain(&self, failure: Failure) -> Failure {
         match Volume::open(&self.path, Access::Own, Cache::Buffered) {
-            Err(e) if failure.code == FAILED => Failure::new(format!("{e}\n{failure}")),
+            Err(e) if failure.code == FAILED => {
+                let name = self.name.as_deref().unwrap_or_default();
+                Failure::new(format!("cannot add `{name}`: {e}"))
+            }
             _ => failure,
         }
     }

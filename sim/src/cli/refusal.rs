@@ -39,7 +39,7 @@ impl Refused<'_> {
         match self.verb {
             Verb::Status => "read the status of the pool".to_owned(),
             Verb::List => "list the volumes of the pool".to_owned(),
-            Verb::Info => format!("tell about `{name}`"),
+            Verb::Info => format!("find `{name}`"),
             Verb::Properties => format!("read the properties of {}", self.object()),
             Verb::Snapshot => format!("take {}", quoted(name)),
             Verb::Clone => format!("make the clone `{other}` of `{name}`"),
@@ -101,6 +101,7 @@ impl Refused<'_> {
                 who => format!("there is no {who}"),
             },
             Refusal::Exists => format!("the name is taken by {}", self.who("another volume")),
+            Refusal::BadName if self.verb == Verb::Rename => self.bad_rename(),
             Refusal::BadName => format!("a name is not one that can be given ({})", self.names()),
             Refusal::WrongKind => self.wrong_kind(),
             Refusal::Needed => format!("needed by {}", self.who("others")),
@@ -135,7 +136,7 @@ impl Refused<'_> {
             ),
             Refusal::BadProperty => match self.who("").as_str() {
                 "" => "there is no such property, or it cannot take that value".to_owned(),
-                who => format!("{who}: no such property, or it cannot take that value"),
+                who => format!("{who}: {}", self.bad_property()),
             },
             Refusal::Bug => format!("a mistake in rwsnap (line {})", self.value),
             Refusal::Busy => "what must be cut off is still doing I/O".to_owned(),
@@ -155,10 +156,34 @@ impl Refused<'_> {
         }
     }
 
+    /// Why a property cannot be set.
+    fn bad_property(&self) -> &'static str {
+        match self.blockers.first().map(String::as_str) {
+            Some("quota" | "reservation") => {
+                "only clones have it, and no reservation is larger than the quota"
+            }
+            Some("when-full" | "copy-span" | "save-limit" | "discard" | "low-water") => {
+                "only the pool has it, and it cannot take every value"
+            }
+            _ => "no such property, or it cannot take that value",
+        }
+    }
+
     fn names(&self) -> String {
         match self.other {
             "" => quoted(self.name),
             other => format!("`{}`, `{other}`", self.name),
+        }
+    }
+
+    /// Why a name is not one for what bears the other.
+    fn bad_rename(&self) -> String {
+        match (self.name.split_once('@'), self.other.contains('@')) {
+            (Some((volume, _)), _) => {
+                format!("a snapshot stays with its volume: its name begins with `{volume}@`")
+            }
+            (None, true) => format!("`{}` is a volume, and cannot become a snapshot", self.name),
+            (None, false) => format!("`{}` is not a name that can be given", self.other),
         }
     }
 
@@ -169,6 +194,13 @@ impl Refused<'_> {
             Verb::Snapshot => "snapshots are taken of production volumes and clones".to_owned(),
             Verb::Clone => format!("{name} is not a snapshot; clones are made of snapshots"),
             Verb::Refresh => format!("{name} is not a clone; only clones are refreshed"),
+            // The one that is named is in the way: what is to be restored, or from what.
+            Verb::Restore if self.name != self.other && self.blockers == [self.other] => {
+                format!("`{}` is neither a snapshot nor a clone", self.other)
+            }
+            Verb::Restore if self.name == self.other => {
+                format!("{name} cannot be restored from itself")
+            }
             Verb::Restore => {
                 format!("{name} is not a production volume; a clone goes back with `refresh --to`")
             }

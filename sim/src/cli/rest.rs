@@ -12,8 +12,9 @@ use zerocopy::IntoBytes;
 
 use crate::store::engine::{Opened, Production};
 use crate::store::identify::{self, padded_text};
+use crate::store::lock::Holder;
 use crate::store::offline::{Offline, OfflineError};
-use crate::store::{core, device, Access, Cache, Volume};
+use crate::store::{core, device, Access, Cache, StoreError, Volume};
 
 use super::error::{Failure, Outcome};
 use super::refusal::Refused;
@@ -63,7 +64,18 @@ impl AtRest {
     fn add(&mut self, head: &Command, items: &[Item]) -> Outcome<Vec<u8>> {
         let path = items.iter().find(|i| i.name.text() == PATH_KEY);
         let path = path.map(|i| PathBuf::from(padded_text(&i.value))).unwrap_or_default();
-        let volume = Volume::open(&path, Access::Own, Cache::Buffered)?;
+        let volume = Volume::open(&path, Access::Own, Cache::Buffered).map_err(|e| {
+            let me = std::process::id();
+            let (name, at) = (head.name.text(), path.display());
+            match e {
+                StoreError::Locked { holder: Some(Holder::Process { pid, .. }), .. }
+                    if pid == me =>
+                {
+                    Failure::new(format!("cannot add `{name}`: {at} is in this pool already"))
+                }
+                e => Failure::new(format!("cannot add `{name}`: {e}")),
+            }
+        })?;
         let Some(dev) = self.pool.free_dev() else {
             return Ok(refused(Refusal::NoMemory));
         };

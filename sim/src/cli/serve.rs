@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rwsnap_core::api::Limits;
@@ -24,6 +25,9 @@ use super::Global;
 const DELTA_RECORDS: u32 = 1 << 20;
 /// Requests and commands that the core has under way at once.
 const REQUESTS: u32 = 256;
+/// The names of the productions that were looked for.
+type Seen = Arc<Mutex<Vec<String>>>;
+
 /// Bytes that a page of the cache takes: itself, and its place in the cache's index.
 const CACHED_PAGE: u64 = 4096 + 32;
 /// Bytes of copy units: what first writes and a merge that are under way copy. A merge has two
@@ -100,16 +104,17 @@ impl Serve {
             let limits = Limits { delta_records: limits.delta_records.max(delta), ..limits };
             Ok(Box::new(core::begin_with(device, &superblock, &limits)?))
         };
+        let seen = Seen::default();
         let pool = Pool {
             begin: Box::new(begin),
             save,
-            find: self.find(),
+            find: self.find(&seen),
             open: if self.buffered { open_buffered } else { open_direct },
             chunk,
             copy_units: limits.copy_units,
             control,
         };
-        let quiet = global.quiet;
+        let (quiet, unknown) = (global.quiet, self.unknown(&seen));
         let flush_delay = Duration::from_millis(self.flush_delay.into());
         server::run(server::Config {
             served: Served::Pool(Box::new(pool)),
@@ -117,7 +122,10 @@ impl Serve {
             insecure: self.insecure,
             reactors: usize::from(self.reactors),
             limits: server::Limits { flush_delay, ..server::Limits::default() },
-            ready: Box::new(move |uris| announce(uris, quiet)),
+            ready: Box::new(move |uris| {
+                unknown();
+                announce(uris, quiet);
+            }),
         })
         .map(drop)
         .map_err(|e| Failure::new(e.to_string()))
@@ -148,12 +156,29 @@ impl Serve {
         self.nbd.iter().map(|text| listen(text)).collect()
     }
 
+    /// Says which names of the command line are of no production, once all were looked for.
+    fn unknown(&self, seen: &Seen) -> impl FnOnce() + Send {
+        let moved = self.production.iter().filter_map(|located| located.name.clone());
+        let named: Vec<_> = moved.chain(self.trust.iter().map(|n| n.text().to_owned())).collect();
+        let seen = Arc::clone(seen);
+        move || {
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            for name in named.iter().filter(|name| !seen.contains(name)) {
+                tracing::warn!("the pool has no production volume `{name}`");
+            }
+        }
+    }
+
     /// Finds a production: where the command line says, else where it was.
-    fn find(&self) -> Find {
+    fn find(&self, seen: &Seen) -> Find {
+        let seen = Arc::clone(seen);
         let (cache, trust) = (self.cache_mode(), self.trust.clone());
         let moved: Vec<_> =
             self.production.iter().map(|l| (l.name.clone(), l.path.clone())).collect();
         Box::new(move |production| {
+            let mut names = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            names.push(production.name.clone());
+            drop(names);
             let here = moved.iter().find(|(name, _)| {
                 name.as_deref().map_or(moved.len() == 1, |name| name == production.name)
             });

@@ -59,6 +59,9 @@ fn normal(key: &str, value: &str) -> Outcome<String> {
         "when-full" if !WHEN_FULL.contains(&value) => {
             Err(failed(format!("`{value}` is none of {}", WHEN_FULL.join(", "))))
         }
+        "discard" if !["ignore", "copy"].contains(&value) => {
+            Err(failed(format!("`{value}` is neither ignore nor copy")))
+        }
         "low-water" if value.parse::<u32>().map_or(true, |n| n > 50) => {
             Err(failed(format!("`{value}` is not a percentage from 0 to 50")))
         }

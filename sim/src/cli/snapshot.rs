@@ -25,6 +25,18 @@ impl Snapshot {
         if self.snapshots.len() > ITEMS_MAX {
             return Err(Failure::usage(format!("at most {ITEMS_MAX} snapshots at one moment")));
         }
+        for (n, name) in self.snapshots.iter().enumerate() {
+            let volume = name.split().0;
+            let other = self.snapshots.iter().take(n).find(|other| other.split().0 == volume);
+            if let Some(other) = other {
+                return Err(Failure::usage(format!(
+                    "`{}` and `{}` are of the same volume, which has one snapshot at one moment; \
+                     take them one after the other",
+                    other.text(),
+                    name.text()
+                )));
+            }
+        }
         let items = self.snapshots.iter().map(|name| item(*name, b""));
         let items = items.collect::<Outcome<Vec<_>>>()?;
         let snapshot = command(control::Verb::Snapshot, Name::default());

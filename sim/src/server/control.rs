@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rwsnap_core::control::{
     Command, Item, Name, PropertyRow, Refusal, Reply, Verb, ITEMS_MAX, MAGIC, VERSION,
 };
+use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -101,8 +102,11 @@ fn reply(refusal: Refusal, count: u32, row_bytes: u32) -> Reply {
 }
 
 /// What a request's failure is called here.
-fn refusal(error: NbdError) -> Refusal {
-    match error {
+fn refusal(failure: &Failure) -> Refusal {
+    if failure.fault == Some(Fault::Lost) {
+        return Refusal::Lost;
+    }
+    match failure.error {
         NbdError::NoSpc => Refusal::NoSpace,
         NbdError::NoMem => Refusal::NoMemory,
         NbdError::Perm => Refusal::WrongKind,
@@ -299,7 +303,7 @@ impl Reactor {
     pub(super) fn answer_work(&mut self, id: u32, error: Option<Failure>) {
         let said = match error {
             None => reply(Refusal::None, 0, 0),
-            Some((error, _)) => reply(refusal(error), 0, 0),
+            Some(failure) => reply(refusal(&failure), 0, 0),
         };
         self.answer_control(id, &said, &[], Span::default());
     }

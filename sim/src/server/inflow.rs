@@ -13,7 +13,7 @@ use super::conn::{Conn, Out, Phase, Receiving, Serving};
 use super::reactor::Reactor;
 use super::token::Token;
 use super::volume::Door;
-use super::work::{Doing, Work};
+use super::work::{Doing, Failure, Work};
 
 /// From so many bytes of payload on, it is received straight into its buffer.
 const STRAIGHT: u32 = 16 << 10;
@@ -261,7 +261,7 @@ impl Reactor {
         }
         let Some(number) = conn.current.take() else { return };
         let Some(work) = self.works.get_mut(number) else { return };
-        work.error.get_or_insert((NbdError::Shutdown, "the client is gone"));
+        work.error.get_or_insert(Failure::new(NbdError::Shutdown, "the client is gone"));
         work.cursor = work.end();
         if matches!(work.request.command, Command::Write { .. }) {
             if let Some(part) = work.first.take() {

@@ -8,7 +8,6 @@ use rwsnap_core::api::{Op, Request};
 use rwsnap_core::fast::Route;
 use rwsnap_core::fault::Fault;
 
-use crate::nbd::wire::sentence;
 use crate::nbd::{Command, NbdError};
 use crate::uring::Hollow;
 
@@ -20,7 +19,7 @@ use super::volume::Volume;
 use super::work::{Doing, Failure, Part, Via};
 
 /// A disk has failed.
-const FAILED: Failure = (NbdError::Io, "a disk failed: see the server's log");
+const FAILED: Failure = Failure::new(NbdError::Io, "a disk failed: see the server's log");
 
 /// What follows the end of an operation.
 enum Next {
@@ -78,7 +77,7 @@ impl Reactor {
         let fast =
             fast.is_some() && matches!(work.request.command, Command::Zero { fast: true, .. });
         if fast && part.doing != Doing::Flush {
-            return self.over(number, Err((NbdError::NotSup, "it would not be fast")));
+            return self.over(number, Err(Failure::new(NbdError::NotSup, "it would not be fast")));
         }
         let cookie = Cookie::new(self.id, number, part.buffer).pack();
         let op = op(part.doing, self.is_durable(part));
@@ -88,7 +87,7 @@ impl Reactor {
 
     /// The core is done with a request.
     pub(super) fn request_over(&mut self, number: u32, outcome: Result<(), Fault>) {
-        self.over(number, outcome.map_err(|fault| (NbdError::from(fault), sentence(fault))));
+        self.over(number, outcome.map_err(Failure::from));
     }
 
     fn submit(&mut self, number: u32) {
@@ -158,7 +157,7 @@ impl Reactor {
             (Doing::Trim, Some(libc::EOPNOTSUPP)) => return Next::Over(Ok(())),
             (Doing::Punch, Some(libc::EOPNOTSUPP)) => return Next::Instead(Doing::Zero),
             (Doing::Zero, Some(libc::EOPNOTSUPP)) if fast => {
-                return Next::Over(Err((NbdError::NotSup, "it would not be fast")));
+                return Next::Over(Err(Failure::new(NbdError::NotSup, "it would not be fast")));
             }
             (Doing::Zero, Some(libc::EOPNOTSUPP)) => return Next::Instead(Doing::Zeros),
             _ => {}
@@ -170,8 +169,8 @@ impl Reactor {
         let disk = disk.as_ref().map_or("?".into(), |disk| disk.path().to_string_lossy());
         tracing::error!(%disk, doing = ?part.doing, at = part.at, len = part.len, %error, "I/O");
         Next::Over(Err(match error.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => (NbdError::NoSpc, "the disk is full"),
-            Some(libc::ENOMEM) => (NbdError::NoMem, "the server is out of memory"),
+            Some(libc::ENOSPC | libc::EDQUOT) => Failure::new(NbdError::NoSpc, "the disk is full"),
+            Some(libc::ENOMEM) => Failure::new(NbdError::NoMem, "the server is out of memory"),
             _ => FAILED,
         }))
     }

@@ -53,9 +53,9 @@ impl Reactor {
             return self.answer_work(id, error);
         }
         match (error, request.command) {
-            (Some((error, why)), _) => {
+            (Some(failure), _) => {
                 self.reply(id, none, |replies, out| {
-                    replies.failed(request.cookie, error, why, out)
+                    replies.failed(request.cookie, failure.error, failure.why, out)
                 });
             }
             (None, Command::BlockStatus { one }) => self.reply(id, none, |replies, out| {

@@ -7,7 +7,9 @@
 //! and are sent in order; a write is answered when its last part is done.
 
 use rwsnap_core::fast::Token;
+use rwsnap_core::fault::Fault;
 
+use crate::nbd::wire::sentence;
 use crate::nbd::{NbdError, Request};
 use crate::uring::Span;
 
@@ -17,8 +19,29 @@ pub(crate) const PART_MAX: u32 = 256 << 10;
 /// Parts of one request under way at once.
 pub(crate) const PARTS_MAX: u32 = 64;
 
-/// Why a request failed, for a program and for a person.
-pub(crate) type Failure = (NbdError, &'static str);
+/// Why a request failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    /// For an NBD client.
+    pub(crate) error: NbdError,
+    /// For a person.
+    pub(crate) why: &'static str,
+    /// As the core said it, if it did.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Failure {
+    /// One that the core has no part in.
+    pub(crate) const fn new(error: NbdError, why: &'static str) -> Self {
+        Self { error, why, fault: None }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { error: fault.into(), why: sentence(fault), fault: Some(fault) }
+    }
+}
 
 /// A request.
 #[derive(Debug)]
