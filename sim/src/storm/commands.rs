@@ -267,8 +267,12 @@ impl<E: Engine> World<E> {
                 for kind in kinds::of_change(&change, &self.model) {
                     self.tally.kinds.saw(kind);
                 }
-                let change_now = &change;
-                self.model = change_now.apply(&self.model, begin, self.now);
+                let replaced = change.replaces(&self.model).map(|(to, _)| to);
+                self.model = change.apply(&self.model, begin, self.now);
+                let horizon = self.horizon();
+                if let Some(to) = replaced {
+                    self.model.cells(to).iter_mut().for_each(|cell| cell.prune(horizon));
+                }
             }
             Refusal::Bug => return Err(format!("{change:?} met a bug at line {detail}")),
             Refusal::Malformed | Refusal::BadName => {
