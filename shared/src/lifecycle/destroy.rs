@@ -73,7 +73,14 @@ impl<P: Platform> Core<P> {
         self.lifecycle.victims.get(n).copied()
     }
 
-    fn is_victim(&self, id: EntityId) -> bool {
+    /// Lists the volume or snapshot, and all that could not be without it.
+    pub(crate) fn choose_all_on(&mut self, id: EntityId) -> Result<(), (Refusal, Name)> {
+        self.lifecycle.victim_count = 0;
+        self.add_victim(id);
+        self.add_dependants()
+    }
+
+    pub(crate) fn is_victim(&self, id: EntityId) -> bool {
         self.lifecycle.victims.iter().take(self.lifecycle.victim_count).any(|&v| v == id)
     }
 

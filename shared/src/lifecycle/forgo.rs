@@ -10,8 +10,9 @@
 //! data has it. A pool that stalls when it is full waits for room instead: it was told to.
 
 use crate::control::rows::FLAG_HELD;
-use crate::engine::Core;
+use crate::engine::{Core, Stage};
 use crate::format::entity::{Entity, Restore};
+use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{EntityId, Epoch};
 
@@ -45,6 +46,18 @@ impl<P: Platform> Core<P> {
     pub(crate) fn epoch_to_save(&self, restore: &Restore) -> Epoch {
         let map = self.vols.at(self.lifecycle.merge.vol).map;
         self.catalog.epoch_before(map, Epoch(restore.r_epoch.get())).unwrap_or_default()
+    }
+
+    /// A snapshot that has gone need not be spared, but only once that is durable (I-15); false if
+    /// the task waits for it, and has to look again.
+    pub(crate) fn are_gone_for_good(&mut self, t: u32) -> bool {
+        let pos = self.lifecycle.removed;
+        if pos <= self.commit.durable || self.mutant(Mutant::GiveUpNotDurable) {
+            return true;
+        }
+        self.tasks.at_mut(t).stage = Stage::Step(2);
+        self.wait_durable(t, pos);
+        false
     }
 
     /// Whether R, or a snapshot taken since, reads what the restore found in X.

@@ -74,7 +74,7 @@ impl<P: Platform> Core<P> {
         self.catalog.reserve(&self.platform, 8).map_err(|_| (Refusal::NoMemory, *name))
     }
 
-    fn check_refresh_to(&self, v: u32, to: &Name) -> Result<(), (Refusal, Name)> {
+    fn check_refresh_to(&mut self, v: u32, to: &Name) -> Result<(), (Refusal, Name)> {
         let Some(snapshot) = self.named(to) else { return Err((Refusal::NotFound, *to)) };
         if snapshot.kind() != Some(Kind::Snapshot) {
             return Err((Refusal::WrongKind, *to));
@@ -88,17 +88,25 @@ impl<P: Platform> Core<P> {
         if self.depth_of(snapshot.id()) >= LEVELS.saturating_sub(4) {
             return Err((Refusal::WrongKind, *to));
         }
-        // A clone may go back to a snapshot of its own, but not by way of another clone.
-        let own = self.vols.at(v).id;
-        let (mut at, mut other, mut chain) = (Some(snapshot.id()), false, 0usize);
+        let id = snapshot.id();
+        self.check_ring(self.vols.at(v).id, id).map_err(|refusal| (refusal, *to))
+    }
+
+    /// A clone may stand on snapshots of its own, a few of them one below the other: they go with
+    /// it in one group. It must not hang on itself in any other way, or nothing of it could ever be
+    /// destroyed.
+    fn check_ring(&mut self, clone: EntityId, to: EntityId) -> Result<(), Refusal> {
+        self.choose_all_on(clone).map_err(|_| Refusal::NoMemory)?;
+        let (mut at, mut own) = (Some(to), 0usize);
         while let Some(s) = at.and_then(|id| self.catalog.get(id)) {
-            if s.owner() == own {
-                chain = chain.saturating_add(1);
-                if other || chain > OWN_CHAIN {
-                    return Err((Refusal::Needed, *to));
-                }
+            if s.owner() != clone {
+                // Those below hang on the clone only if this one does.
+                return if self.is_victim(s.id()) { Err(Refusal::Needed) } else { Ok(()) };
             }
-            other |= s.owner() != own;
+            own = own.saturating_add(1);
+            if own > OWN_CHAIN {
+                return Err(Refusal::Needed);
+            }
             at = s.base();
         }
         Ok(())

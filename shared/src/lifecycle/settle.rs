@@ -213,8 +213,11 @@ impl<P: Platform> Core<P> {
         task.need = set & !task.placed(set, |w| w != What::Unset);
         task.epoch = lo;
         if task.need == 0 || lo == Epoch(0) {
-            task.stage = Stage::Gate;
-            return self.word_gate(t);
+            if self.are_gone_for_good(t) {
+                self.tasks.at_mut(t).stage = Stage::Gate;
+                self.word_gate(t);
+            }
+            return;
         }
         task.stage = Stage::Fill;
         self.read_old(t);

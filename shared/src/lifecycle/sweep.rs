@@ -67,7 +67,8 @@ impl Sweeper {
 impl<P: Platform> Core<P> {
     /// Starts the sweep's task if a map wants sweeping.
     pub(crate) fn start_sweep(&mut self) {
-        if self.lifecycle.sweeper.running || !self.started || self.fenced.is_some() {
+        let ended = self.closing || self.fenced.is_some();
+        if self.lifecycle.sweeper.running || !self.started || ended {
             return;
         }
         // Copies are made for a snapshot until it is durably given up: they must be swept too.

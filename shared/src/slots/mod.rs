@@ -145,8 +145,9 @@ impl<P: Platform> Slots<P> {
         self.clear_used(run.first.0, u64::from(run.len));
     }
 
-    /// Recovery: a record of the log is put, so its slots are in use. What it frees stays in use
-    /// until the next checkpoint.
+    /// Recovery: a record of the log is put, so its slots are in use. So are those that it frees,
+    /// until the next checkpoint: a clone's slots may be freed before any record that named them
+    /// was logged.
     ///
     /// # Errors
     ///
@@ -154,6 +155,11 @@ impl<P: Platform> Slots<P> {
     pub fn replay(&mut self, record: &Record) -> Result<(), Fault> {
         self.check(record)?;
         self.set_used(record.slot.0, u64::from(record.slots()));
+        if record.kind == Kind::Free {
+            for (first, len) in freed(record) {
+                self.set_used(first, len);
+            }
+        }
         Ok(())
     }
 

@@ -368,3 +368,16 @@ fn a_checkpoint_gets_pages_in_a_row() {
     meta.abandon();
     assert_eq!((meta.lacks(), meta.free()), (0, 5));
 }
+
+/// A clone's write got a slot, another write hid it before a flush, and the flush logged the
+/// freeing alone. After a crash the slot was handed out, and the checkpoint freed it once more.
+#[test]
+fn a_slot_freed_in_the_log_is_not_given_out_before_the_checkpoint() {
+    let mut slots = Slots::new(&T, 64, 64).unwrap();
+    let free = free_run(Slot(1), 2).next().unwrap();
+    slots.replay(&free).unwrap();
+    assert!(slots.is_used(Slot(1)) && slots.is_used(Slot(2)));
+    assert_eq!(slots.alloc_run(3, 0).unwrap(), Run { first: Slot(3), len: 3 });
+    slots.reclaim(&free);
+    assert_eq!(slots.used(), 3);
+}

@@ -2,7 +2,7 @@
 
 //! The pool as it stands: the checkpoint with the entries of the log applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rwsnap_core::control::Name;
 use rwsnap_core::format::entity::{Entity, Kind as EntityKind};
@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) entities: BTreeMap<u32, Entity>,
     /// Slots in use.
     pub(super) slots: Bits,
+    /// Slots that the log frees: none is used again before the next checkpoint.
+    freed: BTreeSet<u64>,
     /// The counters.
     pub(super) counters: Counters,
 }
@@ -42,7 +44,8 @@ impl State {
             next_entity: EntityId(superblock.next_entity.get()),
             slots: superblock.slots.get(),
         };
-        Self { tree, over: BTreeMap::new(), entities, slots, counters }
+        let (over, freed) = (BTreeMap::new(), BTreeSet::new());
+        Self { tree, over, entities, slots, freed, counters }
     }
 
     /// Applies an entry of the log.
@@ -75,6 +78,10 @@ impl State {
             if slot.0 >= self.slots.len() {
                 report.corrupt(format!("log block {} uses slot {}, which is none", pos.0, slot.0));
             }
+            if self.freed.contains(&slot.0) {
+                let slot = slot.0;
+                report.corrupt(format!("log block {} uses slot {slot}, just freed", pos.0));
+            }
             self.slots.set(slot.0, true);
         }
         let group = self.over.entry(record.group()).or_default();
@@ -83,11 +90,14 @@ impl State {
         group.push(*record);
     }
 
+    /// Frees slots. They need not have been in use: what a clone wrote and then hid before any
+    /// flush was never logged, but its freeing is.
     fn free(&mut self, pos: LogPos, record: &Record, report: &mut Report) {
         for bit in (0..64).filter(|bit| record.mask >> bit & 1 == 1) {
             let slot = record.word.chunk(bit).0;
-            if !self.slots.set(slot, false) {
-                report.corrupt(format!("log block {} frees slot {slot}, which was free", pos.0));
+            self.slots.set(slot, false);
+            if !self.freed.insert(slot) {
+                report.corrupt(format!("log block {} frees slot {slot} once more", pos.0));
             }
         }
     }

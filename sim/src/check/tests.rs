@@ -290,7 +290,9 @@ fn contradictions_are_found() {
     changed(&|p| p.entities[2].uuid = p.entities[0].uuid, "bear the same UUID");
     changed(&|p| p.superblock.next_entity = 3.into(), "a number that was not given out");
     let free = record(u32::MAX, 0, 0, Kind::Free, 0b1000, 0);
-    changed(&|p| p.log = vec![vec![Entry::Put(free)]], "frees slot 3, which was free");
+    changed(&|p| p.log = vec![vec![Entry::Put(free), Entry::Put(free)]], "frees slot 3 once more");
+    let again = record(2, 1, 4, Kind::New, 0b1, 3);
+    changed(&|p| p.log = vec![vec![Entry::Put(free), Entry::Put(again)]], "slot 3, just freed");
     changed(&|p| p.log = vec![vec![Entry::Remove(EntityId(8))]], "removes 8, no entity");
 }
 

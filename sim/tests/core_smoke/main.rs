@@ -11,6 +11,7 @@ mod discards;
 mod forgoing;
 mod limits;
 mod promises;
+mod stories;
 mod water;
 mod world;
 

@@ -8,6 +8,7 @@ use rwsnap::platform::Host;
 use rwsnap_core::api::{Device, Done, Limits, Op, Request, Seg, Step, StepId, Submit};
 use rwsnap_core::control::{
     Command, EntityRow, EventRow, Item, Name, PoolRow, Refusal, Reply, Verb, FLAG_COUNT,
+    FLAG_RECURSIVE,
 };
 use rwsnap_core::engine::OpenError;
 use rwsnap_core::fast::Route;
@@ -141,6 +142,17 @@ impl World {
 
     pub(crate) fn drain(&mut self) {
         while let Some((id, step)) = self.core.poll() {
+            self.carry_out(id, step);
+        }
+    }
+
+    /// Goes on until the last command is answered, and not a step further.
+    pub(crate) fn until_answered(&mut self) -> Vec<u8> {
+        loop {
+            if let Some(reply) = self.replies.remove(&self.cookie) {
+                return reply;
+            }
+            let (id, step) = self.core.poll().expect("a reply");
             self.carry_out(id, step);
         }
     }
@@ -342,6 +354,16 @@ impl World {
         self.request(name, Op::Write { fua: false }, at, vec![byte; len]);
     }
 
+    /// Submits a read, and does nothing about it yet.
+    pub(crate) fn begin_read(&mut self, name: &str, at: u64, len: u64) {
+        let handle = self.core.attach(name.as_bytes(), false).unwrap().handle;
+        self.cookie += 1;
+        let (cookie, len) = (self.cookie, len as u32);
+        self.clients.insert(cookie, vec![0; len as usize]);
+        let request = Request { volume: handle, op: Op::Read, at, len, cookie };
+        assert_eq!(self.core.submit(&request), Submit::Queued);
+    }
+
     /// Submits a write of a chunk; true if it waits. Its end is not looked at then.
     pub(crate) fn write_or_stall(&mut self, name: &str, at: u64, byte: u8) -> bool {
         let handle = self.core.attach(name.as_bytes(), true).unwrap().handle;
@@ -393,15 +415,33 @@ impl World {
     ) -> Vec<u8> {
         let mut command = Command::new(verb, Name::new(name.as_bytes()).unwrap());
         command.other = Name::new(other.as_bytes()).unwrap();
-        command.count = (items.len() as u32).into();
         if verb == Verb::Restore {
             command.value = u64::MAX.into();
         }
-        let named =
+        self.begin(command, items);
+        self.drain();
+        self.replies.remove(&self.cookie).expect("a reply")
+    }
+
+    /// Gives a command, and does nothing about it yet.
+    pub(crate) fn begin(&mut self, mut command: Command, items: &[&str]) {
+        command.count = (items.len() as u32).into();
+        let item =
             |item: &&str| Item { name: Name::new(item.as_bytes()).unwrap(), value: [0; 192] };
-        let items: Vec<u8> =
-            items.iter().flat_map(|item| named(item).as_bytes().to_vec()).collect();
-        self.send(&command, &items)
+        let items = items.iter().flat_map(|name| item(name).as_bytes().to_vec());
+        let bytes: Vec<u8> = command.as_bytes().iter().copied().chain(items).collect();
+        self.cookie += 1;
+        assert_eq!(self.core.command(self.cookie, &bytes), Submit::Queued);
+    }
+
+    /// Destroys it, and all that hangs on it.
+    pub(crate) fn destroy_all(&mut self, name: &str) {
+        let mut command = Command::new(Verb::Destroy, Name::default());
+        command.flags = FLAG_RECURSIVE.into();
+        self.begin(command, &[name]);
+        self.drain();
+        let reply = self.replies.remove(&self.cookie).expect("a reply");
+        assert_eq!(Reply::ref_from_prefix(&reply).unwrap().0.refusal.get(), 0);
     }
 
     pub(crate) fn done(&mut self, verb: Verb, name: &str, other: &str, items: &[&str]) {

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+
+//! Bugs that the storm found, each told once more as a short script.
+
+use rwsnap_core::control::{Command, Name, Refusal, Reply, Verb};
+use zerocopy::FromBytes;
+
+use super::world::World;
+
+const CHUNK: u64 = 4096;
+
+fn refused(reply: &[u8]) -> Option<Refusal> {
+    Refusal::from_number(Reply::ref_from_prefix(reply).unwrap().0.refusal.get())
+}
+
+/// Two clones, each on a snapshot of the other, hung on each other: neither could ever be
+/// destroyed, and `destroy -r` met a bug.
+#[test]
+fn clones_do_not_hang_on_each_other() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.done(Verb::Clone, "prod@one", "dev1", &[]);
+    w.done(Verb::Clone, "prod@one", "dev2", &[]);
+    w.done(Verb::Snapshot, "", "", &["dev1@t"]);
+    w.done(Verb::Snapshot, "", "", &["dev2@s"]);
+    w.done(Verb::Refresh, "dev1", "dev2@s", &[]);
+    let reply = w.command(Verb::Refresh, "dev2", "dev1@t", &[]);
+    assert_eq!(refused(&reply), Some(Refusal::Needed));
+    // A clone may go back to a snapshot of its own.
+    w.done(Verb::Refresh, "dev2", "dev2@s", &[]);
+    w.destroy_all("prod@one");
+    let reply = w.command(Verb::Clone, "dev1@t", "dev3", &[]);
+    assert_eq!(refused(&reply), Some(Refusal::NotFound));
+}
+
+/// A pool that was closed while a map was still to be swept began the sweep anew for ever.
+#[test]
+fn a_pool_closes_amid_a_sweep() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.done(Verb::Clone, "prod@one", "dev1", &[]);
+    for n in 0..100 {
+        w.write("dev1", n * CHUNK, 9, 512);
+    }
+    w.done(Verb::Snapshot, "", "", &["dev1@a"]);
+    // The sweep waits until these are logged.
+    for n in 0..100 {
+        w.write("dev1", n * CHUNK, 10, 512);
+    }
+    w.begin(Command::new(Verb::Destroy, Name::default()), &["dev1@a"]);
+    assert_eq!(refused(&w.until_answered()), Some(Refusal::None));
+    w.core.close();
+    w.drain();
+    assert_eq!(w.core.closed(), Some(Ok(())));
+    let mut w = World::open(w.disks);
+    w.core.tick(1_000_000_000);
+    w.drain();
+    assert_eq!((w.first("dev1", CHUNK), w.info("dev1").used.get()), (10, 100 * CHUNK));
+}
+
+/// A read that found the table of steps full had claimed its chunks, and claimed them again when
+/// it went on: the first claim stayed for ever, and no write of production passed its gate.
+#[test]
+fn a_read_that_waits_for_steps_holds_nothing() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    for n in 0..32 {
+        w.write("prod", 2 * n * CHUNK, 9, CHUNK as usize);
+    }
+    // Each of them takes 64 steps, and only some 1000 can be open.
+    for _ in 0..40 {
+        w.begin_read("prod@one", 0, 64 * CHUNK);
+    }
+    w.drain();
+    for n in 0..32 {
+        let chunk = 2 * n + 1;
+        w.write("prod", chunk * CHUNK, 10, CHUNK as usize);
+        assert_eq!(
+            (w.first("prod", chunk * CHUNK), w.first("prod@one", chunk * CHUNK)),
+            (10, chunk as u8)
+        );
+    }
+}
