@@ -11,6 +11,9 @@
 /// A moment that has not come.
 pub(super) const NEVER: u64 = u64::MAX;
 
+/// So many versions of a block are kept without a look whether some are the same.
+const FEW: usize = 8;
+
 /// A value that a block may show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Version {
@@ -42,7 +45,7 @@ impl Version {
             end: NEVER,
             strong: false,
             durable: false,
-            flips: true,
+            flips: false,
         }
     }
 
@@ -178,11 +181,12 @@ impl Cell {
     /// A block that shows one of these.
     #[must_use]
     pub(super) fn among(mut versions: Vec<Version>) -> Self {
-        // What was restored to and fro would double with each time.
-        versions.sort_unstable_by_key(|v| {
-            (v.value, v.write, v.after, v.end, v.strong, v.durable, v.flips)
-        });
-        versions.dedup();
+        if versions.len() > FEW {
+            // What is restored to and fro would double with each time.
+            let order = |v: &Version| (v.value, v.write, v.after, v.end, v.strong, v.durable);
+            versions.sort_unstable_by_key(|v| (order(v), v.flips));
+            versions.dedup();
+        }
         match versions.as_slice() {
             [only] => Self::new(only.value),
             [] => Self::default(),
@@ -200,11 +204,8 @@ impl Cell {
             return self.clone();
         }
         let (write, strong, durable) = (begin, true, true);
-        Self::among(
-            self.versions()
-                .map(|v| Version { write, after: begin, end, strong, durable, ..v })
-                .collect(),
-        )
+        let frozen = |v| Version { write, after: begin, end, strong, durable, ..v };
+        Self::among(self.versions().map(frozen).collect())
     }
 
     /// It shows this value from now on, durably, and nothing else.
