@@ -76,9 +76,10 @@ impl<P: Platform> Claims<P> {
         self.any(map, word, mask, false)
     }
 
+    #[track_caller]
     fn add(&mut self, claim: Claim) -> u32 {
         let Some(at) = self.claims.take() else {
-            self.claims.strays = self.claims.strays.saturating_add(1);
+            self.claims.stray();
             return NONE;
         };
         *self.claims.at_mut(at) = claim;
@@ -90,6 +91,7 @@ impl<P: Platform> Claims<P> {
     }
 
     /// Claims chunks exclusively, unless somebody else has one of them so.
+    #[track_caller]
     pub(crate) fn lock(&mut self, map: MapId, word: Word, mask: u64) -> Option<u32> {
         if self.locked(map, word, mask) {
             return None;
@@ -98,6 +100,7 @@ impl<P: Platform> Claims<P> {
     }
 
     /// Shares chunks.
+    #[track_caller]
     pub(crate) fn share(&mut self, map: MapId, word: Word, mask: u64) -> u32 {
         self.add(Claim { map, word, mask, exclusive: false, copying: 0 })
     }

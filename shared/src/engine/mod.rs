@@ -216,9 +216,9 @@ impl<P: Platform> Core<P> {
             self.busy = false;
             self.steps.tell(Step::Wake);
         }
-        let strays = self.steps.strays() | self.tasks.strays | self.claims.strays();
+        let strays = self.steps.strays().max(self.tasks.strays).max(self.claims.strays());
         if strays != 0 {
-            self.fence(crate::bug!());
+            self.fence(Fault::Bug(strays));
         }
     }
 
@@ -262,6 +262,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Opens a step for somebody.
+    #[track_caller]
     pub(crate) fn open_step(&mut self, owner: Owner, step: Step, pieces: [Piece; SEGS], tag: u64) {
         if let Owner::Task(t) = owner {
             let task = self.tasks.at_mut(t);

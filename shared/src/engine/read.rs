@@ -7,6 +7,7 @@
 //! phase (I-12).
 
 use crate::api::Step;
+use crate::engine::slab::NONE;
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::task::{Stage, What};
 use crate::engine::walk::{Levels, Stop};
@@ -53,12 +54,14 @@ impl<P: Platform> Core<P> {
             Err(Stop::Fault(fault)) => return self.fail_task(t, fault),
             Ok(()) => {}
         }
+        self.tasks.at_mut(t).views = self.lifecycle.views_made;
         self.settle_places(t, mask);
-        if !self.share_in_place(t, mask) {
-            return;
-        }
+        // Who waits holds nothing: it looks up again.
         if self.steps.room() < 66 {
             return self.wait_for_steps(t);
+        }
+        if !self.share_in_place(t, mask) {
+            return;
         }
         let task = self.tasks.at_mut(t);
         task.stage = Stage::Last;
@@ -187,6 +190,8 @@ impl<P: Platform> Core<P> {
         }
         if self.views.at(task.view).lost {
             self.tasks.at_mut(t).fail(Fault::Fenced);
+        } else if task.share != NONE && self.has_new_view(t) && task.fault.is_none() {
+            return self.begin_again(t);
         }
         self.finish_task(t);
     }

@@ -57,8 +57,10 @@ impl<P: Platform> Core<P> {
         if !clone {
             self.settle_places(t, mask);
         }
+        let views = self.lifecycle.views_made;
         let task = self.tasks.at_mut(t);
         // Which slots are its own holds under this epoch alone.
+        task.views = views;
         task.epoch = newest;
         task.in_place = task.placed(mask, What::in_place);
         let redirect = mask & !task.in_place;
@@ -177,11 +179,11 @@ impl<P: Platform> Core<P> {
     /// All that the new slots need is known; settled chunks go the way of production first.
     fn redirect_filled(&mut self, t: u32) {
         let newest = self.vols.at(self.vol_of(t)).newest;
-        let task = self.tasks.at_mut(t);
-        if task.epoch != newest {
-            // A snapshot came or went while the base was read.
+        if self.tasks.at(t).epoch != newest || self.has_new_view(t) {
+            // A snapshot came or went while the base was read, or the clone has another base.
             return self.begin_again(t);
         }
+        let task = self.tasks.at_mut(t);
         task.fresh_need = task.need;
         task.need = 0;
         if task.in_place != 0 {

@@ -24,6 +24,7 @@ pub(crate) struct Slab<P: Platform, T> {
     used: u32,
     top: u32,
     len: u32,
+    /// The line that used an element that there is none of; 0: nobody did.
     pub(crate) strays: u32,
 }
 
@@ -46,6 +47,12 @@ impl<P: Platform, T: Clone> Slab<P, T> {
         })
     }
 
+    /// Somebody uses an element that there is none of: notes the line, for the fence to say.
+    #[track_caller]
+    pub(crate) fn stray(&mut self) {
+        self.strays = core::panic::Location::caller().line();
+    }
+
     /// Takes a free element; its content is what it was left with.
     pub(crate) fn take(&mut self) -> Option<u32> {
         let at = self.free;
@@ -58,6 +65,7 @@ impl<P: Platform, T: Clone> Slab<P, T> {
     }
 
     /// Gives an element back.
+    #[track_caller]
     pub(crate) fn give(&mut self, at: u32) {
         match self.links.get_mut(place(at)) {
             Some(link) => {
@@ -65,7 +73,7 @@ impl<P: Platform, T: Clone> Slab<P, T> {
                 self.free = at;
                 self.used = self.used.saturating_sub(1);
             }
-            None => self.strays = self.strays.saturating_add(1),
+            None => self.stray(),
         }
     }
 
@@ -86,14 +94,12 @@ impl<P: Platform, T: Clone> Slab<P, T> {
         self.items.get(place(at)).unwrap_or(&self.sink)
     }
 
+    #[track_caller]
     pub(crate) fn at_mut(&mut self, at: u32) -> &mut T {
-        match self.items.get_mut(place(at)) {
-            Some(item) => item,
-            None => {
-                self.strays = self.strays.saturating_add(1);
-                &mut self.sink
-            }
+        if at >= self.len {
+            self.stray();
         }
+        self.items.get_mut(place(at)).unwrap_or(&mut self.sink)
     }
 
     /// What stands behind an element in its queue.
@@ -101,14 +107,16 @@ impl<P: Platform, T: Clone> Slab<P, T> {
         self.links.get(place(at)).copied().unwrap_or(NONE)
     }
 
+    #[track_caller]
     pub(crate) fn set_link(&mut self, at: u32, to: u32) {
         match self.links.get_mut(place(at)) {
             Some(link) => *link = to,
-            None => self.strays = self.strays.saturating_add(1),
+            None => self.stray(),
         }
     }
 
     /// Appends to a queue.
+    #[track_caller]
     pub(crate) fn push(&mut self, queue: &mut Queue, at: u32) {
         self.set_link(at, NONE);
         if queue.tail == NONE {
@@ -120,6 +128,7 @@ impl<P: Platform, T: Clone> Slab<P, T> {
     }
 
     /// Takes the first of a queue.
+    #[track_caller]
     pub(crate) fn pop(&mut self, queue: &mut Queue) -> Option<u32> {
         let at = queue.head;
         if at == NONE {
@@ -134,6 +143,7 @@ impl<P: Platform, T: Clone> Slab<P, T> {
     }
 
     /// Moves all of `from` behind `to`.
+    #[track_caller]
     pub(crate) fn append(&mut self, to: &mut Queue, from: &mut Queue) {
         if from.head == NONE {
             return;

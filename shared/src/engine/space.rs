@@ -288,8 +288,8 @@ impl<P: Platform> Core<P> {
         if self.mutant(crate::mutants::Mutant::GiveUpNotDurable) {
             return self.given_up();
         }
-        self.removed = self.log.last();
-        self.space.giving_up = Some(self.removed);
+        self.lifecycle.removed = self.log.last();
+        self.space.giving_up = Some(self.lifecycle.removed);
         self.commit.wanted = true;
         Ok(())
     }

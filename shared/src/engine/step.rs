@@ -107,6 +107,7 @@ impl<P: Platform> Steps<P> {
         self.table.left()
     }
 
+    #[track_caller]
     fn push(&mut self, id: StepId, step: Step) {
         let len = u32::try_from(self.out.len()).unwrap_or(NONE);
         let mut at = self.head.saturating_add(self.count);
@@ -114,7 +115,7 @@ impl<P: Platform> Steps<P> {
             at = at.saturating_sub(len);
         }
         if self.count >= len {
-            self.table.strays = self.table.strays.saturating_add(1);
+            self.table.stray();
             return;
         }
         if let Some(out) = self.out.get_mut(usize::try_from(at).unwrap_or(usize::MAX)) {
@@ -157,14 +158,16 @@ impl<P: Platform> Steps<P> {
     }
 
     /// A step that the driver does not complete.
+    #[track_caller]
     pub(crate) fn tell(&mut self, step: Step) {
         self.push(StepId { index: NONE, generation: 0 }, step);
     }
 
     /// Opens a step. The caller has seen to it that there is room.
+    #[track_caller]
     pub(crate) fn open(&mut self, owner: Owner, step: Step, pieces: [Piece; SEGS], tag: u64) {
         let Some(index) = self.table.take() else {
-            self.table.strays = self.table.strays.saturating_add(1);
+            self.table.stray();
             return;
         };
         let entry = self.table.at_mut(index);

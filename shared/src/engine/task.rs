@@ -151,6 +151,8 @@ pub(crate) struct Task {
     pub(crate) base: [(u32, u32); 2],
     /// The epoch it works under.
     pub(crate) epoch: Epoch,
+    /// The views that it looked up through: their number at the time.
+    pub(crate) views: u64,
     /// Steps under way.
     pub(crate) io: u32,
     pub(crate) fault: Option<Fault>,
@@ -202,6 +204,7 @@ impl Task {
         zero: 0,
         base: [(0, NONE); 2],
         epoch: Epoch(0),
+        views: 0,
         io: 0,
         fault: None,
         walk: Walk { begun: false, level: 0, from: Epoch(0), missing: 0, found: 0, version: 0 },

@@ -200,6 +200,13 @@ impl<P: Platform> Core<P> {
             }
         }
         self.versions.bump_all();
+        self.lifecycle.views_made = self.lifecycle.views_made.saturating_add(1);
+    }
+
+    /// Whether views were made anew since the task looked up its chunks: what it read in place may
+    /// have been overwritten since, for nobody needed it any more.
+    pub(crate) fn has_new_view(&self, t: u32) -> bool {
+        self.tasks.at(t).views != self.lifecycle.views_made
     }
 
     /// Cuts off all who have the object open.
@@ -385,7 +392,7 @@ impl<P: Platform> Core<P> {
 
     /// As `refresh_volume`, for all of them: snapshots have gone, as the log's last record says.
     pub(crate) fn refresh_volumes(&mut self) {
-        self.removed = self.log.last();
+        self.lifecycle.removed = self.log.last();
         for v in 0..self.vols.top() {
             if self.vols.at(v).live {
                 self.refresh_volume(v);

@@ -51,7 +51,7 @@ impl<P: Platform> Core<P> {
     /// A snapshot that has gone need not be spared, but only once that is durable (I-15); false if
     /// the task waits for it, and has to look again.
     pub(crate) fn are_gone_for_good(&mut self, t: u32) -> bool {
-        let pos = self.removed;
+        let pos = self.lifecycle.removed;
         if pos <= self.commit.durable || self.mutant(Mutant::GiveUpNotDurable) {
             return true;
         }

@@ -34,7 +34,7 @@ use crate::engine::{Core, Job, Queue, Slab, NONE};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
 use crate::platform::Platform;
-use crate::units::EntityId;
+use crate::units::{EntityId, LogPos};
 
 pub(crate) use merge::Merge;
 pub(crate) use sweep::Sweeper;
@@ -85,6 +85,10 @@ pub(crate) struct Lifecycle<P: Platform> {
     pub(crate) damaged: EntityId,
     pub(crate) events: P::Array<crate::control::EventRow>,
     pub(crate) event_count: u64,
+    /// The record that removed the last snapshots.
+    pub(crate) removed: LogPos,
+    /// How often all views were made anew.
+    pub(crate) views_made: u64,
     pub(crate) sweeper: Sweeper,
     pub(crate) merge: Merge<P>,
     pub(crate) walker: P::Box<runs::Walker>,
@@ -110,6 +114,8 @@ impl<P: Platform> Lifecycle<P> {
             damaged: EntityId(0),
             events: p.array(EVENTS, &none).ok_or(Fault::NoMemory)?,
             event_count: 0,
+            removed: LogPos(0),
+            views_made: 0,
             sweeper: Sweeper::new(),
             merge: Merge::new(p, limits)?,
             walker: p.boxed(|| runs::Walker::NEW).ok_or(Fault::NoMemory)?,

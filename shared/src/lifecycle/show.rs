@@ -7,7 +7,9 @@ use zerocopy::IntoBytes;
 use crate::control::rows::{
     FLAG_OFFLINE, FLAG_RESTORING, KIND_CLONE, KIND_PRODUCTION, KIND_SNAPSHOT,
 };
-use crate::control::{EntityRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow, FLAG_COUNT};
+use crate::control::{
+    EntityRow, EventRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow, FLAG_COUNT,
+};
 use crate::engine::{Core, NONE};
 use crate::format::entity::{Entity, Kind};
 use crate::lifecycle::event::fault_number;
@@ -238,20 +240,24 @@ impl<P: Platform> Core<P> {
 
     /// The command `Events`.
     pub(crate) fn show_events(&mut self, t: u32) {
-        let since = self.input(t).map_or(0, |c| c.value.get());
-        let mut number = since.saturating_add(1);
-        let last = self.lifecycle.event_count;
-        let len = u64::try_from(self.lifecycle.events.len()).unwrap_or(1);
-        number = number.max(last.saturating_sub(len).saturating_add(1));
-        while number <= last {
-            let at = number.checked_rem(len).and_then(|at| usize::try_from(at).ok()).unwrap_or(0);
-            let Some(row) = self.lifecycle.events.get(at).copied() else { break };
+        let mut number = self.input(t).map_or(0, |c| c.value.get());
+        while let Some(row) = self.event_after(number) {
             if !self.row(t, row.as_bytes()) {
                 break;
             }
-            number = number.saturating_add(1);
+            number = row.number.get();
         }
-        self.answer(t, Refusal::None, number.saturating_sub(1), 0);
+        self.answer(t, Refusal::None, number, 0);
+    }
+
+    /// The first event behind number `number` that is still known, if there is one.
+    pub fn event_after(&self, number: u64) -> Option<EventRow> {
+        let (events, last) = (&self.lifecycle.events, self.lifecycle.event_count);
+        let len = u64::try_from(events.len()).unwrap_or(1);
+        let oldest = last.saturating_sub(len).saturating_add(1);
+        let next = number.saturating_add(1).max(oldest);
+        let at = next.checked_rem(len).and_then(|at| usize::try_from(at).ok())?;
+        events.get(at).filter(|_| next <= last).copied()
     }
 }
 

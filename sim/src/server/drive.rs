@@ -14,6 +14,7 @@ use crate::store::engine::Engine;
 use crate::store::offline::now_ns;
 
 use super::cookie::Cookie;
+use super::news;
 use super::pool::Pool;
 use super::reactor::Reactor;
 use super::shared::Message;
@@ -41,6 +42,8 @@ pub(crate) struct Desk {
     pub(super) kick: bool,
     /// Show the core the clock.
     pub(super) tick: bool,
+    /// The last of the pool's events that is in the log.
+    told: u64,
     /// There is room again.
     woken: bool,
     /// Drain the core, whatever else there is.
@@ -105,6 +108,7 @@ impl Reactor {
         }
         if std::mem::take(&mut self.desk.tick) {
             core.tick(now_ns());
+            self.desk.told = news::tell(core, self.desk.told);
         }
         self.desk.poke = false;
     }

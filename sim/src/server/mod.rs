@@ -27,6 +27,7 @@ mod io;
 mod issue;
 mod listen;
 mod memory;
+mod news;
 mod outflow;
 mod pool;
 mod reactor;

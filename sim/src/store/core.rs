@@ -3,7 +3,7 @@
 //! The core as an [`Engine`].
 
 use rwsnap_core::api::{Device, Done, Handle, Limits, Request, Seg, Step, StepId, Submit};
-use rwsnap_core::control::Refusal;
+use rwsnap_core::control::{EventRow, Refusal};
 use rwsnap_core::engine::{Attached, OpenError, Short};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::format::superblock::Superblock;
@@ -152,6 +152,10 @@ impl Engine for Core<Host> {
     fn enter(&mut self, name: &[u8], write: bool) -> Result<(Opened, Option<Hot>), Refusal> {
         let Attached { handle, size, read_only, fast, .. } = Self::attach(self, name, write)?;
         Ok((Opened { handle, size, read_only }, fast))
+    }
+
+    fn event_after(&self, number: u64) -> Option<EventRow> {
+        Self::event_after(self, number)
     }
 
     fn kick(&mut self) {

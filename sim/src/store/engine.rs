@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rwsnap_core::api::{Device, Done, Handle, Request, Seg, Step, StepId, Submit};
-use rwsnap_core::control::Refusal;
+use rwsnap_core::control::{EventRow, Refusal};
 use rwsnap_core::fast::Fast;
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
@@ -107,6 +107,10 @@ pub trait Engine {
     }
     /// `Fast::leave` said that somebody waits.
     fn kick(&mut self) {}
+    /// The first event behind number `number`, if there is one.
+    fn event_after(&self, _number: u64) -> Option<EventRow> {
+        None
+    }
     /// Whether a forced command cut this off.
     fn handle_lost(&self, _handle: Handle) -> bool {
         false

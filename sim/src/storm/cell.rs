@@ -11,6 +11,9 @@
 /// A moment that has not come.
 pub(super) const NEVER: u64 = u64::MAX;
 
+/// So many versions of a block are kept without a look whether some are the same.
+const FEW: usize = 8;
+
 /// A value that a block may show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Version {
@@ -26,13 +29,24 @@ pub(super) struct Version {
     pub strong: bool,
     /// It outlives a crash.
     pub durable: bool,
+    /// Disks fail, and it failed or is in flight: a reader may find it now, and a crash may take it
+    /// away.
+    pub flips: bool,
 }
 
 impl Version {
     /// A write that begins at `now`.
     #[must_use]
     pub(super) const fn begin(value: u64, now: u64) -> Self {
-        Self { value, write: now, after: now, end: NEVER, strong: false, durable: false }
+        Self {
+            value,
+            write: now,
+            after: now,
+            end: NEVER,
+            strong: false,
+            durable: false,
+            flips: false,
+        }
     }
 
     /// Whether it is known to have come after another.
@@ -70,13 +84,26 @@ impl Cell {
     }
 
     const fn base_version(&self) -> Version {
-        Version { value: self.base, write: 0, after: 0, end: 0, strong: true, durable: true }
+        Version {
+            value: self.base,
+            write: 0,
+            after: 0,
+            end: 0,
+            strong: true,
+            durable: true,
+            flips: false,
+        }
     }
 
     /// All that it may show, to someone.
     pub(super) fn versions(&self) -> impl Iterator<Item = Version> + '_ {
         let base = self.more.is_none().then(|| self.base_version());
         base.into_iter().chain(self.more.iter().flat_map(|m| m.iter().copied()))
+    }
+
+    /// Whether what a reader finds need not be found by the next one.
+    pub(super) fn may_flip(&self) -> bool {
+        self.versions().any(|v| v.flips)
     }
 
     /// Another version.
@@ -88,12 +115,13 @@ impl Cell {
         }
     }
 
-    /// The write that began at `write` has ended. One that failed, or that is only advice, may
-    /// have happened or not.
-    pub(super) fn end(&mut self, write: u64, now: u64, strong: bool, durable: bool) {
+    /// The write that began at `write` has ended; `ok`: well. One that failed, or that is only
+    /// advice, is not `strong`: it may have happened or not.
+    pub(super) fn end(&mut self, write: u64, now: u64, ok: bool, strong: bool, durable: bool) {
         let versions = self.more.iter_mut().flat_map(|m| m.iter_mut());
         for version in versions.filter(|v| v.write == write && v.end == NEVER) {
             version.end = now;
+            version.flips &= !ok;
             version.strong = strong;
             version.durable = strong && durable;
         }
@@ -124,7 +152,7 @@ impl Cell {
     pub(super) fn observe(&mut self, value: u64, begin: u64, end: u64) -> bool {
         let mut found = self.seen(begin, end).filter(|v| v.value == value);
         let Some(first) = found.next() else { return false };
-        let alone = found.next().is_none();
+        let alone = found.next().is_none() && !self.may_flip();
         drop(found);
         if alone && first.strong && first.end <= begin {
             let versions = self.more.iter_mut().flat_map(|m| m.iter_mut());
@@ -153,9 +181,12 @@ impl Cell {
     /// A block that shows one of these.
     #[must_use]
     pub(super) fn among(mut versions: Vec<Version>) -> Self {
-        // What was restored to and fro would double with each time.
-        versions.sort_unstable_by_key(|v| (v.value, v.write, v.after, v.end, v.strong, v.durable));
-        versions.dedup();
+        if versions.len() > FEW {
+            // What is restored to and fro would double with each time.
+            let order = |v: &Version| (v.value, v.write, v.after, v.end, v.strong, v.durable);
+            versions.sort_unstable_by_key(|v| (order(v), v.flips));
+            versions.dedup();
+        }
         match versions.as_slice() {
             [only] => Self::new(only.value),
             [] => Self::default(),
@@ -173,11 +204,8 @@ impl Cell {
             return self.clone();
         }
         let (write, strong, durable) = (begin, true, true);
-        Self::among(
-            self.versions()
-                .map(|v| Version { value: v.value, write, after: begin, end, strong, durable })
-                .collect(),
-        )
+        let frozen = |v| Version { write, after: begin, end, strong, durable, ..v };
+        Self::among(self.versions().map(frozen).collect())
     }
 
     /// It shows this value from now on, durably, and nothing else.
@@ -198,7 +226,7 @@ mod tests {
     fn an_unflushed_write_may_be_lost_and_a_flushed_one_not() {
         let mut cell = Cell::new(1);
         cell.add(Version::begin(2, 10));
-        cell.end(10, 20, true, false);
+        cell.end(10, 20, true, true, false);
         assert_eq!(values(cell.seen(21, 22)), [2]);
         assert_eq!(values(cell.seen(15, 22)), [1, 2]);
         assert_eq!(values(cell.left()), [1, 2]);
@@ -215,8 +243,8 @@ mod tests {
         let mut cell = Cell::new(1);
         cell.add(Version::begin(2, 10));
         cell.add(Version::begin(3, 11));
-        cell.end(10, 20, true, false);
-        cell.end(11, 21, true, false);
+        cell.end(10, 20, true, true, false);
+        cell.end(11, 21, true, true, false);
         assert_eq!(values(cell.seen(30, 31)), [2, 3]);
         assert!(cell.observe(2, 30, 31));
         assert!(!cell.observe(3, 32, 33));
@@ -228,12 +256,12 @@ mod tests {
     fn a_failed_write_may_have_happened_for_ever() {
         let mut cell = Cell::new(1);
         cell.add(Version::begin(2, 10));
-        cell.end(10, 20, false, false);
+        cell.end(10, 20, false, false, false);
         cell.flush(30);
         assert_eq!(values(cell.left()), [1, 2]);
         assert_eq!(values(cell.seen(40, 41)), [1, 2]);
         cell.add(Version::begin(3, 50));
-        cell.end(50, 51, true, true);
+        cell.end(50, 51, true, true, true);
         assert_eq!(values(cell.left()), [3]);
     }
 }

@@ -207,7 +207,8 @@ impl<E: Engine> World<E> {
         }
         self.versions += 1;
         for block in at..at + len {
-            let version = Version::begin(self.content(key, op, block).value(), self.now);
+            let mut version = Version::begin(self.content(key, op, block).value(), self.now);
+            version.flips = self.model.lossy;
             let block = usize::try_from(block).unwrap_or(0);
             if let Some(cell) = self.model.cells(key).get_mut(block) {
                 cell.add(version);

@@ -246,7 +246,12 @@ impl Change {
         } else {
             keys.clone()
         };
-        if gone.len() <= 8 {
+        // A clone that stands on a snapshot of its own begins a group of its own.
+        let hangs_on_itself = |key: &Key| match model.entities.get(key).map(|e| e.sort) {
+            Some(Sort::Clone(base)) => model.volume(base) == *key,
+            _ => false,
+        };
+        if gone.len() <= 8 && !gone.iter().any(hangs_on_itself) {
             return None;
         }
         let mut model = model.clone();

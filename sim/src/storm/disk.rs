@@ -186,8 +186,9 @@ impl Disk {
             if (!ok || flight.kind == Kind::Discard) && rng.chance(50) {
                 continue;
             }
-            let durable =
-                ok && (!self.device.volatile || matches!(flight.kind, Kind::Write { fua: true }));
+            let at_once = !self.device.volatile || matches!(flight.kind, Kind::Write { fua: true });
+            // What a failed write did store on a disk without a cache is there for good.
+            let durable = at_once && (ok || !(self.device.volatile || self.treacherous));
             if durable {
                 self.pending.remove(&block);
                 self.put(block, data.clone());

@@ -71,7 +71,8 @@ pub(super) struct Model {
     pub undo: BTreeMap<Key, (Option<Key>, Key)>,
     /// What restores took for themselves: given up first when the save volume is full.
     pub forgoable: BTreeSet<Key>,
-    /// Old data can get lost: reads of productions fail. A chunk that X has lost keeps what the
+    /// Disks fail. What a write that failed was to store may be found now and gone then. Old data
+    /// can get lost: reads of productions fail. A chunk that X has lost keeps what the
     /// restored production had.
     pub lossy: bool,
     next: Key,
@@ -256,7 +257,7 @@ impl Model {
         for (block, cell) in cells.iter_mut().enumerate() {
             for seen in self.seen(from, block, begin, end) {
                 let (write, strong, durable) = (begin, true, true);
-                cell.add(Version { value: seen.value, write, after: begin, end, strong, durable });
+                cell.add(Version { write, after: begin, end, strong, durable, ..seen });
             }
         }
         if let Some(target) = self.entities.get_mut(&to) {

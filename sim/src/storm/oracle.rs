@@ -208,7 +208,8 @@ impl Model {
             };
             return Err(format!("shows {}, may show {}", show(value), may.join(" or ")));
         }
-        match entity.moment.filter(|_| !cell.is_settled()) {
+        let open = !cell.is_settled() && !cell.may_flip();
+        match entity.moment.filter(|_| open) {
             Some(moment) => narrow(&mut moments[moment], cell, value),
             None => Ok(()),
         }
@@ -258,7 +259,7 @@ impl Model {
             let may: Vec<String> = cell.versions().map(|v| show(v.value)).collect();
             return Err(format!("shows {}, may show {}", show(value), may.join(" or ")));
         }
-        if cell.is_settled() {
+        if cell.is_settled() || cell.may_flip() {
             return Ok(());
         }
         if let Some(moment) = entity.moment {

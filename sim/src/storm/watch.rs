@@ -86,7 +86,7 @@ impl<E: Engine> World<E> {
         for block in io.at..io.at + len {
             let strong = ok && clone && (first..end).contains(&block);
             let Some(cell) = cells.get_mut(usize::try_from(block).unwrap_or(0)) else { return };
-            cell.end(asked.begin, now, strong, false);
+            cell.end(asked.begin, now, ok, strong, false);
             cell.prune(horizon);
         }
     }
@@ -95,7 +95,7 @@ impl<E: Engine> World<E> {
         let (first, len) = (usize::try_from(io.at).unwrap_or(0), io.blocks.len());
         let horizon = self.horizon();
         for cell in self.model.cells(asked.key).iter_mut().skip(first).take(len) {
-            cell.end(asked.begin, now, strong, fua);
+            cell.end(asked.begin, now, strong, strong, fua);
             cell.prune(horizon);
         }
     }

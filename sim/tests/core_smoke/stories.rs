@@ -57,3 +57,27 @@ fn a_pool_closes_amid_a_sweep() {
     w.drain();
     assert_eq!((w.first("dev1", CHUNK), w.info("dev1").used.get()), (10, 100 * CHUNK));
 }
+
+/// A read that found the table of steps full had claimed its chunks, and claimed them again when
+/// it went on: the first claim stayed for ever, and no write of production passed its gate.
+#[test]
+fn a_read_that_waits_for_steps_holds_nothing() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    for n in 0..32 {
+        w.write("prod", 2 * n * CHUNK, 9, CHUNK as usize);
+    }
+    // Each of them takes 64 steps, and only some 1000 can be open.
+    for _ in 0..40 {
+        w.begin_read("prod@one", 0, 64 * CHUNK);
+    }
+    w.drain();
+    for n in 0..32 {
+        let chunk = 2 * n + 1;
+        w.write("prod", chunk * CHUNK, 10, CHUNK as usize);
+        assert_eq!(
+            (w.first("prod", chunk * CHUNK), w.first("prod@one", chunk * CHUNK)),
+            (10, chunk as u8)
+        );
+    }
+}

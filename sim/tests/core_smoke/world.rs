@@ -354,6 +354,16 @@ impl World {
         self.request(name, Op::Write { fua: false }, at, vec![byte; len]);
     }
 
+    /// Submits a read, and does nothing about it yet.
+    pub(crate) fn begin_read(&mut self, name: &str, at: u64, len: u64) {
+        let handle = self.core.attach(name.as_bytes(), false).unwrap().handle;
+        self.cookie += 1;
+        let (cookie, len) = (self.cookie, len as u32);
+        self.clients.insert(cookie, vec![0; len as usize]);
+        let request = Request { volume: handle, op: Op::Read, at, len, cookie };
+        assert_eq!(self.core.submit(&request), Submit::Queued);
+    }
+
     /// Submits a write of a chunk; true if it waits. Its end is not looked at then.
     pub(crate) fn write_or_stall(&mut self, name: &str, at: u64, byte: u8) -> bool {
         let handle = self.core.attach(name.as_bytes(), true).unwrap().handle;

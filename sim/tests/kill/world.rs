@@ -56,6 +56,11 @@ pub(crate) struct World {
     told: Arc<Mutex<Told>>,
 }
 
+/// One that no other test's pool has.
+fn pool_name() -> String {
+    format!("kill-{}", std::process::id())
+}
+
 impl World {
     /// A pool with one production.
     pub(crate) fn new() -> Self {
@@ -65,7 +70,9 @@ impl World {
         let data: Vec<u8> = (0..BLOCKS).flat_map(|block| fill(block, 0)).collect();
         file.write_all_at(&data, 0).unwrap();
         let path = path.to_str().unwrap().to_owned();
-        place.ok(&["-q", "create", "save.img", "--size", "256M", "--production", &path]);
+        let (pool, size) = (pool_name(), ["--size", "256M"]);
+        let args = ["-q", "create", "save.img", "--name", &pool, "--production", &path];
+        place.ok(&[&args[..], &size].concat());
         let prod = Live::new(vec![0; BLOCKS], None);
         Self {
             place,
@@ -167,8 +174,13 @@ impl World {
     }
 
     /// Runs a command; `None`: the server was killed meanwhile. A refusal has to say why.
+    ///
+    /// It names the pool, not its save volume: it must not work on the pool at rest, once the
+    /// server is dead.
     fn run(&mut self, what: &'static str, args: &[&str], killed: &AtomicBool) -> Option<bool> {
-        let Output { status, stderr, .. } = self.place.run(args);
+        let mut command = self.place.command(args);
+        let Output { status, stderr, .. } =
+            command.env("RWSNAP_POOL", pool_name()).output().unwrap();
         if status.success() {
             *self.told.lock().unwrap().commands.entry(what).or_default() += 1;
             return Some(true);
