@@ -161,8 +161,6 @@ pub struct Core<P: Platform> {
     pub(crate) fresh_reserved: usize,
     /// Some volume waits for `Volume::lowers`.
     pub(crate) lowering: bool,
-    /// The record that removed the last snapshots.
-    pub(crate) removed: LogPos,
     pub(crate) span_chunks: u32,
     pub(crate) cache_pages: u32,
     pub(crate) now_ns: u64,

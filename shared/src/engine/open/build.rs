@@ -24,7 +24,7 @@ use crate::log::{Recovery, Resume, Start, Writer};
 use crate::map::{Group, Layers, Sizes};
 use crate::platform::Platform;
 use crate::slots::{Meta, Slots};
-use crate::units::{EntityId, Epoch, LogPos, MapId};
+use crate::units::{EntityId, Epoch, MapId};
 
 /// Production volumes and clones of a pool, at most.
 pub const VOLUMES: u32 = 2048;
@@ -85,7 +85,6 @@ impl<P: Platform> Core<P> {
             slot_phase: false,
             fresh_reserved: 0,
             lowering: false,
-            removed: LogPos(0),
             span_chunks: 1,
             cache_pages: limits.cache_pages.max(4),
             now_ns: 0,
