@@ -135,7 +135,7 @@ impl Fake {
         }
         let mut new = self.new_copy(&to, rows::KIND_CLONE, &clone.part)?;
         let mut data = to.clone();
-        if self.plan.mutant == 6 {
+        if self.plan.mutant == 5 {
             data.size = data.size.min(u64::from(self.plan.chunk));
         }
         self.copy_data(&data, &new);
@@ -155,7 +155,7 @@ impl Fake {
             self.snapshot(&volume, &volume, &format!("before-restore-{number}"))?;
         }
         let restored = self.snapshot(&from, &volume, &format!("restored-{number}"))?;
-        if self.plan.mutant != 5 {
+        if self.plan.mutant != 4 {
             self.catalogue.intent = Some((restored.id, volume.id));
             self.store();
         }
