@@ -16,7 +16,7 @@ export RWSNAP_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rwsnap
 
 CARGO ?= cargo
 # Seeds of the storm in `make test`.
-export SEEDS ?= 300
+export SEEDS ?= 1000
 # A file system image for the demonstration; empty: one is made.
 IMAGE ?=
 
