@@ -104,6 +104,9 @@ impl Refused<'_> {
             Refusal::BadName if self.verb == Verb::Rename => self.bad_rename(),
             Refusal::BadName => format!("a name is not one that can be given ({})", self.names()),
             Refusal::WrongKind => self.wrong_kind(),
+            Refusal::Needed if self.verb == Verb::Refresh => {
+                format!("{} hangs on the clone itself", self.who("it"))
+            }
             Refusal::Needed => format!("needed by {}", self.who("others")),
             Refusal::Held => format!("held: {}", self.who(&quoted(name))),
             Refusal::OpenForWriting => {
@@ -231,6 +234,10 @@ impl Refused<'_> {
             (Refusal::Needed, Verb::Destroy) => {
                 "Destroy these first, or add -r to destroy them too, or --defer to have it go \
                  when they are gone."
+            }
+            (Refusal::Needed, Verb::Refresh) => {
+                "Nothing of the two could ever be destroyed. Name another snapshot, or make a new \
+                 clone of this one."
             }
             (Refusal::Needed, _) => "Destroy these first.",
             (Refusal::Held, _) => "`rwsnap release` ends a hold.",

@@ -223,16 +223,13 @@ impl Own {
         self.note("clone");
     }
 
-    /// Whether a snapshot rests on the volume by way of others.
-    fn rests_on(&self, snapshot: &str, volume: &str) -> bool {
-        let mut at = Some(snapshot.to_owned());
-        while let Some(name) = at {
-            if name.starts_with(&format!("{volume}@")) {
-                return true;
-            }
-            at = self.copies.get(&name).and_then(|copy| copy.base.clone());
-        }
-        false
+    /// Whether a volume or snapshot cannot be without the volume: it, its base, or the volume that
+    /// it is a snapshot of is the volume's.
+    fn rests_on(&self, name: &str, volume: &str) -> bool {
+        let owner = name.split('@').next().unwrap();
+        let base = |name: &str| self.copies.get(name).and_then(|copy| copy.base.clone());
+        let bases = [base(name), base(owner)];
+        owner == volume || bases.into_iter().flatten().any(|base| self.rests_on(&base, volume))
     }
 
     fn refresh(&mut self) {
