@@ -23,6 +23,10 @@ pub struct Refused<'a> {
     pub value: u64,
 }
 
+/// The way out of a refresh that is refused because the snapshot hangs on the clone.
+const RING: &str = "Neither could ever be destroyed. Name another snapshot, or make a new clone \
+                    of this one.";
+
 impl Refused<'_> {
     /// The sentences.
     #[must_use]
@@ -104,10 +108,7 @@ impl Refused<'_> {
             Refusal::BadName if self.verb == Verb::Rename => self.bad_rename(),
             Refusal::BadName => format!("a name is not one that can be given ({})", self.names()),
             Refusal::WrongKind => self.wrong_kind(),
-            Refusal::Needed if self.verb == Verb::Refresh => {
-                format!("{} hangs on the clone itself", self.who("it"))
-            }
-            Refusal::Needed => format!("needed by {}", self.who("others")),
+            Refusal::Needed => self.needed(),
             Refusal::Held => format!("held: {}", self.who(&quoted(name))),
             Refusal::OpenForWriting => {
                 let what = if name.contains('@') { "open" } else { "open for writing" };
@@ -190,6 +191,13 @@ impl Refused<'_> {
         }
     }
 
+    fn needed(&self) -> String {
+        if self.verb == Verb::Refresh {
+            return format!("{} hangs on the clone itself", self.who("it"));
+        }
+        format!("needed by {}", self.who("others"))
+    }
+
     /// What the verb works on.
     fn wrong_kind(&self) -> String {
         let name = quoted(self.name);
@@ -235,10 +243,7 @@ impl Refused<'_> {
                 "Destroy these first, or add -r to destroy them too, or --defer to have it go \
                  when they are gone."
             }
-            (Refusal::Needed, Verb::Refresh) => {
-                "Nothing of the two could ever be destroyed. Name another snapshot, or make a new \
-                 clone of this one."
-            }
+            (Refusal::Needed, Verb::Refresh) => RING,
             (Refusal::Needed, _) => "Destroy these first.",
             (Refusal::Held, _) => "`rwsnap release` ends a hold.",
             (Refusal::OpenForWriting, Verb::Refresh | Verb::Restore | Verb::RestoreCancel) => {
