@@ -260,8 +260,13 @@ impl<P: Platform> Core<P> {
     }
 
     /// Gives each chunk of `need` a slot; false if the task waits or failed for want of them.
+    ///
+    /// Where a record of its own that no snapshot shares has no slot (zeros), the new one takes its
+    /// epoch, and with it its place: else a sweep under way might free the older one, believing in
+    /// the newer before it is logged.
     fn give_slots(&mut self, t: u32, need: u64) -> bool {
-        let epoch = self.vols.at(self.vol_of(t)).write_epoch;
+        let vol = self.vols.at(self.vol_of(t));
+        let (latest, newest) = (vol.write_epoch, vol.newest);
         let mut run = (Slot(0), 0u32);
         let mut given = 0;
         for (first, len) in runs(need) {
@@ -277,6 +282,9 @@ impl<P: Platform> Core<P> {
                         }
                     }
                 }
+                let old = self.tasks.at(t).place(at);
+                let own = old.level == 0 && old.epoch > newest;
+                let epoch = if own { old.epoch } else { latest };
                 let place = Place { what: What::New, level: 0, epoch, slot: run.0 };
                 self.tasks.at_mut(t).set_place(at, place);
                 given |= bit(at);
@@ -390,7 +398,8 @@ impl<P: Platform> Core<P> {
                 if left >> b & 1 == 0 {
                     continue;
                 }
-                if self.tasks.at(t).place(b).slot != next {
+                let place = self.tasks.at(t).place(b);
+                if place.slot != next || place.epoch != head.epoch {
                     break;
                 }
                 piece |= bit(b);

@@ -191,7 +191,7 @@ impl World {
             return None;
         }
         // A restore is under way, or the clone's own snapshots hang on it.
-        let reason = ["restor", "needed by"].iter().any(|why| said.contains(why));
+        let reason = ["restor", "needed by", "hangs on"].iter().any(|why| said.contains(why));
         assert!(reason, "{args:?}: {said}");
         Some(false)
     }
