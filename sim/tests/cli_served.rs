@@ -9,7 +9,7 @@ mod server;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pool::{pattern, Place};
@@ -190,20 +190,26 @@ fn sigterm_ends_a_server_in_order() {
     place.holds("prod@a", 0, 1 << 20, 1);
 }
 
-/// Commands were told that there was no such volume.
-#[test]
-fn clients_that_come_while_the_pool_is_opened_wait() {
+/// A pool after a crash, and a server that is opening it: each flush takes so many milliseconds.
+fn being_opened(delay: &str) -> (Place, Child) {
     let place = Place::pool(SIZE);
     let server = Server::start(&place, &[]);
     place.ok(&["snapshot", "prod@a"]);
     place.write("prod", 0, 1 << 20, 2);
     drop(server);
     let mut slow = place.command(&["serve", "save.img", "--nbd", "unix:n.sock"]);
-    let mut child = slow.args(["--flush-delay", "700"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = slow.args(["--flush-delay", delay]).stdout(Stdio::piped()).spawn().unwrap();
     while fs::symlink_metadata(place.path("n.sock")).is_err() {
         assert!(child.try_wait().unwrap().is_none(), "the server has ended");
         std::thread::sleep(Duration::from_millis(5));
     }
+    (place, child)
+}
+
+/// Commands were told that there was no such volume.
+#[test]
+fn clients_that_come_while_the_pool_is_opened_wait() {
+    let (place, mut child) = being_opened("700");
     let began = Instant::now();
     // No server tells its name while it opens its pool; the pool is found all the same.
     let list = place.command(&["list", "-H", "-o", "name"]).env_remove("RWSNAP_POOL").output();
@@ -219,17 +225,7 @@ fn clients_that_come_while_the_pool_is_opened_wait() {
 /// Told to end before its pool is open, a server opens it and closes it in order.
 #[test]
 fn a_server_ends_in_order_while_it_opens_its_pool() {
-    let place = Place::pool(SIZE);
-    let server = Server::start(&place, &[]);
-    place.ok(&["snapshot", "prod@a"]);
-    place.write("prod", 0, 1 << 20, 2);
-    drop(server);
-    let mut slow = place.command(&["serve", "save.img", "--nbd", "unix:n.sock"]);
-    let mut child = slow.args(["--flush-delay", "300"]).stdout(Stdio::piped()).spawn().unwrap();
-    while fs::symlink_metadata(place.path("n.sock")).is_err() {
-        assert!(child.try_wait().unwrap().is_none(), "the server has ended");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let (place, mut child) = being_opened("300");
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(child.wait().unwrap().success());

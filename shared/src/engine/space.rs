@@ -133,8 +133,7 @@ impl<P: Platform> Core<P> {
         if slots && self.may_grow(64) != PageRoom::Never {
             return self.space_again();
         }
-        let impatient = self.closing || self.space.impatient;
-        let fails = impatient || self.superblock.when_full.get() == 3;
+        let fails = self.space.impatient || self.superblock.when_full.get() == 3;
         if !self.ask_for_space() && fails {
             self.fail_copies();
         }
@@ -335,8 +334,7 @@ impl<P: Platform> Core<P> {
         let policy = self.superblock.when_full.get();
         let forgoes = !clone && (self.space.giving_up.is_some() || self.forgone().is_some());
         let hopeless = clone && !self.can_become_larger();
-        let impatient = self.closing || self.space.impatient;
-        let fails = hopeless || (policy == 3 && !forgoes) || impatient;
+        let fails = hopeless || (policy == 3 && !forgoes) || self.space.impatient;
         if freed == 0 && fails {
             return self.fail_task(t, Fault::NoSpace);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! fsx (<https://crates.io/crates/fsx>) on a loop device over nbdfuse over production.
+//! The program fsx, of the crate of that name, on a loop device over nbdfuse over production.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -188,9 +188,7 @@ impl<P: Platform> Core<P> {
     pub fn close(&mut self) {
         self.closing = true;
         self.wake_plan();
-        self.make_space();
-        let mut waiters = core::mem::take(&mut self.room_waiters);
-        self.wake_all(&mut waiters);
+        self.wait_no_more();
     }
 
     /// Whether the pool is closed, and how; the driver may go then.
