@@ -139,6 +139,10 @@ pub struct Core<P: Platform> {
     pub(crate) versions: Versions<P>,
 
     pub(crate) run: Queue,
+    /// Work that nobody waits for, to be gone on with in the next slice.
+    pub(crate) background: Queue,
+    /// A slice of that work is due.
+    slice: bool,
     pub(crate) walker_waiters: Queue,
     pub(crate) step_waiters: Queue,
     pub(crate) unit_waiters: Queue,
@@ -173,6 +177,19 @@ pub struct Core<P: Platform> {
 }
 
 impl<P: Platform> Core<P> {
+    /// Whether work waits that nobody waits for (a sweep, a count, the way of a merge). It goes on
+    /// slice by slice, so that requests need not wait for more than one: a driver that has nothing
+    /// more urgent, or has looked at what is, says [`Self::resume`] and drains `poll` again.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.background.is_empty()
+    }
+
+    /// The next `poll` goes on with a slice of the work in the background.
+    pub fn resume(&mut self) {
+        self.slice = true;
+    }
+
     /// The next thing that the driver has to do.
     pub fn poll(&mut self) -> Option<(StepId, Step)> {
         if self.steps.is_empty() {
@@ -189,6 +206,9 @@ impl<P: Platform> Core<P> {
     fn work(&mut self) {
         // The machines may make work for each other, and for tasks: go round until nobody does.
         for _ in 0..64 {
+            if core::mem::take(&mut self.slice) || self.closing || self.fenced.is_some() {
+                self.tasks.append(&mut self.run, &mut self.background);
+            }
             self.run_drains();
             while let Some(t) = self.tasks.pop(&mut self.run) {
                 self.tasks.at_mut(t).queued = false;
@@ -256,6 +276,7 @@ impl<P: Platform> Core<P> {
     /// The time is `now_ns` (wall clock). To be called some ten times a second.
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
+        self.slice = true;
         self.tick_lifecycle();
     }
 

@@ -8,6 +8,7 @@
 use crate::api::Step;
 use crate::engine::slab::Queue;
 use crate::engine::step::{Owner, Piece};
+use crate::engine::task::Job;
 use crate::engine::walk::Stop;
 use crate::engine::Core;
 use crate::fault::Fault;
@@ -179,11 +180,14 @@ impl<P: Platform> Core<P> {
         self.tasks.append(&mut self.run, waiters);
     }
 
-    /// Makes a task run again, unless it is queued already.
+    /// Makes a task run again, unless it is queued already: at once, or with the next slice of the
+    /// work in the background.
     pub(crate) fn ready(&mut self, t: u32) {
         if !self.tasks.at(t).queued {
             self.tasks.at_mut(t).queued = true;
-            self.tasks.push(&mut self.run, t);
+            let hurry = !matches!(self.tasks.at(t).job, Job::Sweep | Job::Count | Job::MergePlan);
+            let queue = if hurry { &mut self.run } else { &mut self.background };
+            self.tasks.push(queue, t);
         }
     }
 }

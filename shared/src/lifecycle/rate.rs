@@ -11,14 +11,15 @@ impl<P: Platform> Core<P> {
     /// Whether another word may begin: room, copy units, and the rate.
     pub(super) fn may_merge(&self) -> bool {
         let m = &self.lifecycle.merge;
-        let rate = if m.counting { u64::MAX } else { self.merge_rate() };
+        let rate = self.merge_rate();
+        let spent = rate != u64::MAX && m.tokens == 0 && !m.counting;
         let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
         !(m.jobs.left() == 0
             || m.starved != 0
             || m.retry_ns > self.now_ns
             || (busy && m.words != 0)
             // Clients that wait for slots wait for the merge: it must not be slow, or paused.
-            || (!self.space.full && (rate == 0 || (rate != u64::MAX && m.tokens == 0))))
+            || (!self.space.full && (rate == 0 || spent)))
     }
 
     fn merge_rate(&self) -> u64 {

@@ -32,6 +32,15 @@ impl<P: Platform> Core<P> {
         sum.min(self.geometry.chunks_for(self.vols.at(v).size))
     }
 
+    /// Bytes that the merge has to bring home; as long as that is not counted, at most.
+    pub(crate) fn merge_total(&self, x: EntityId) -> u64 {
+        let merge = &self.lifecycle.merge;
+        if !merge.counting {
+            return merge.total;
+        }
+        self.restore_takes(merge.vol, x).saturating_mul(u64::from(self.geometry.chunk_bytes()))
+    }
+
     /// Whether nothing has to be saved: the newest snapshot is restored and need not be undone.
     fn saves_nothing(&self, t: u32, v: u32, source: EntityId) -> bool {
         let newest = self.catalog.newest_epoch(self.vols.at(v).map);

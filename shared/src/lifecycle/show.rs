@@ -205,7 +205,7 @@ impl<P: Platform> Core<P> {
         let row = RestoreRow {
             name,
             from: self.restored_from(&r),
-            total: merge.total.into(),
+            total: self.merge_total(EntityId(r.x.get())).into(),
             done: merge.done.into(),
             rate: r.rate,
             started_ns: r.started_ns,

@@ -48,6 +48,9 @@ pub(crate) struct Desk {
     woken: bool,
     /// Drain the core, whatever else there is.
     pub(super) poke: bool,
+    /// The core has work in the background; and it may go on with that.
+    pub(super) behind: bool,
+    pub(super) resume: bool,
 }
 
 impl Desk {
@@ -59,7 +62,7 @@ impl Desk {
     fn is_idle(&self) -> bool {
         self.requests.is_empty()
             && self.commands.is_empty()
-            && !(self.kick || self.tick || self.woken || self.poke)
+            && !(self.kick || self.tick || self.woken || self.poke || self.resume)
     }
 }
 
@@ -77,6 +80,7 @@ impl Reactor {
             self.hand_in(core.as_mut());
             if !pool.paused.load(Ordering::SeqCst) {
                 self.take_steps(&pool, core.as_mut());
+                self.desk.behind = core.is_behind();
             }
         }
         self.pass_on();
@@ -109,6 +113,9 @@ impl Reactor {
         if std::mem::take(&mut self.desk.tick) {
             core.tick(now_ns());
             self.desk.told = news::tell(core, self.desk.told);
+        }
+        if std::mem::take(&mut self.desk.resume) {
+            core.resume();
         }
         self.desk.poke = false;
     }

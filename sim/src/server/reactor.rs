@@ -174,7 +174,10 @@ impl Reactor {
 
     /// Waits for completions and does all that follows from them.
     pub(super) fn turn(&mut self) -> io::Result<()> {
-        self.ring.turn(1, None)?;
+        // Work in the background goes on when all that is there has been looked at.
+        let patience = std::mem::take(&mut self.desk.behind).then_some(Duration::ZERO);
+        self.desk.resume = patience.is_some();
+        self.ring.turn(1, patience)?;
         let mut turn = std::mem::take(&mut self.turn);
         self.ring.reap(&mut turn);
         for completion in turn.drain(..) {

@@ -196,6 +196,14 @@ impl Engine for Core<Host> {
         Self::poll(self)
     }
 
+    fn is_behind(&self) -> bool {
+        Self::is_behind(self)
+    }
+
+    fn resume(&mut self) {
+        Self::resume(self);
+    }
+
     fn segs(&self, id: StepId, f: &mut dyn FnMut(Seg<'_>)) {
         Self::segs(self, id, f);
     }

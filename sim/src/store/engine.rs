@@ -79,6 +79,12 @@ pub trait Engine {
     fn reply(&mut self, cookie: u64) -> Vec<u8>;
     /// The next step.
     fn poll(&mut self) -> Option<(StepId, Step)>;
+    /// Whether work in the background waits for `resume`.
+    fn is_behind(&self) -> bool {
+        false
+    }
+    /// The next `poll` goes on with it.
+    fn resume(&mut self) {}
     /// The pieces of a read or write.
     fn segs(&self, id: StepId, f: &mut dyn FnMut(Seg<'_>));
     /// A step has ended.

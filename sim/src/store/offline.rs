@@ -330,7 +330,8 @@ impl Offline {
 
     /// Carries out all steps that there are; whether there were any.
     fn drain(&mut self) -> bool {
-        let mut worked = false;
+        let mut worked = self.core.is_behind();
+        self.core.resume();
         while let Some((id, step)) = self.core.poll() {
             worked = true;
             tracing::trace!(?id, ?step, "step");

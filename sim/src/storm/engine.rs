@@ -119,6 +119,12 @@ pub(super) trait Engine: Sized {
     fn reply(&mut self, cookie: u64) -> Vec<u8>;
     /// The next step.
     fn poll(&mut self) -> Option<(StepId, Step)>;
+    /// Whether work in the background waits for `resume`.
+    fn is_behind(&self) -> bool {
+        false
+    }
+    /// The next `poll` goes on with it.
+    fn resume(&mut self) {}
     /// The memory of a step.
     fn segs(&self, id: StepId, f: &mut dyn FnMut(Seg<'_>));
     /// The end of a step.

@@ -283,11 +283,16 @@ impl<E: Engine> Machine<E> {
     ///
     /// What the core did wrong.
     pub(super) fn drain(&mut self) -> Result<(), Wrong> {
+        self.core.resume();
         loop {
             while let Some((id, step)) = self.core.poll() {
                 self.begin(id, step)?;
             }
             if !self.woken {
+                if self.open.is_empty() && self.core.is_behind() {
+                    self.core.resume();
+                    continue;
+                }
                 return Ok(());
             }
             self.woken = false;

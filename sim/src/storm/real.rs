@@ -215,6 +215,14 @@ impl Engine for Core<Host> {
         self.poll()
     }
 
+    fn is_behind(&self) -> bool {
+        Self::is_behind(self)
+    }
+
+    fn resume(&mut self) {
+        Self::resume(self);
+    }
+
     fn segs(&self, id: StepId, f: &mut dyn FnMut(Seg<'_>)) {
         self.segs(id, f);
     }

@@ -141,8 +141,14 @@ impl World {
     }
 
     pub(crate) fn drain(&mut self) {
-        while let Some((id, step)) = self.core.poll() {
-            self.carry_out(id, step);
+        loop {
+            while let Some((id, step)) = self.core.poll() {
+                self.carry_out(id, step);
+            }
+            if !self.core.is_behind() {
+                break;
+            }
+            self.core.resume();
         }
     }
 
@@ -152,8 +158,13 @@ impl World {
             if let Some(reply) = self.replies.remove(&self.cookie) {
                 return reply;
             }
-            let (id, step) = self.core.poll().expect("a reply");
-            self.carry_out(id, step);
+            match self.core.poll() {
+                Some((id, step)) => self.carry_out(id, step),
+                None => {
+                    assert!(self.core.is_behind(), "a reply");
+                    self.core.resume();
+                }
+            }
         }
     }
 
