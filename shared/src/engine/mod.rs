@@ -51,7 +51,7 @@ use crate::map::{Group, Layers};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::slots::{Meta, Slots};
-use crate::units::{Geometry, LogPos, PageNo, Slot, Word};
+use crate::units::{Dev, Geometry, LogPos, PageNo, Slot, Word};
 pub(crate) use claims::Claims;
 pub(crate) use commit::Commit;
 pub(crate) use flush::Flush;
@@ -394,6 +394,11 @@ impl<P: Platform> Core<P> {
         };
         let at = if dev.0 == 0 { kind } else { 3 + kind };
         if let Some(n) = self.stats.io.get_mut(at) {
+            *n = n.saturating_add(1);
+        }
+        // Without FUA of its own the device, or who drives it, flushes behind the write.
+        let flushes = matches!(step, Step::Write { dev: Dev::SAVE, fua: true, .. });
+        if let (true, Some(n)) = (flushes && !self.save.fua, self.stats.io.get_mut(2)) {
             *n = n.saturating_add(1);
         }
     }

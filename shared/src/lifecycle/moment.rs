@@ -93,12 +93,6 @@ impl<P: Platform> Core<P> {
     pub(crate) fn at_moment(&mut self, t: u32) -> bool {
         match self.tasks.at(t).stage {
             Stage::Step(202) => true,
-            Stage::Step(201) => {
-                if self.tasks.at(t).io == 0 {
-                    self.join_round(t);
-                }
-                false
-            }
             _ => {
                 self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
                 self.lifecycle.draining = 1;
@@ -129,8 +123,9 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    /// Flushes the production devices, and meanwhile runs a round: neither has to wait for the
+    /// other, and the moment is there when both are over.
     fn flush_devices(&mut self, t: u32) {
-        self.tasks.at_mut(t).stage = Stage::Step(201);
         for v in 0..self.vols.top() {
             let vol = self.vols.at(v);
             let here = vol.hold && !vol.clone && vol.fast.is_some();
@@ -140,9 +135,7 @@ impl<P: Platform> Core<P> {
                 self.open_step(Owner::Task(t), step, [Piece::None; SEGS], 0);
             }
         }
-        if self.tasks.at(t).io == 0 {
-            self.join_round(t);
-        }
+        self.join_round(t);
     }
 
     fn join_round(&mut self, t: u32) {

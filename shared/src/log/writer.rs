@@ -282,6 +282,12 @@ impl<P: Platform> Writer<P> {
         }
     }
 
+    /// Sealed blocks that are to be written.
+    #[must_use]
+    pub fn untaken(&self) -> u64 {
+        self.head.since(self.taken)
+    }
+
     /// The next sealed block that is to be written; the caller writes it and says
     /// [`Writer::completed`].
     pub fn take(&mut self) -> Option<Sealed> {
