@@ -282,10 +282,11 @@ impl<P: Platform> Writer<P> {
         }
     }
 
-    /// Sealed blocks that are to be written.
+    /// Whether there are sealed blocks that are to be written, and all in a row.
     #[must_use]
-    pub fn untaken(&self) -> u64 {
-        self.head.since(self.taken)
+    pub fn is_one_run(&self) -> bool {
+        let (count, first) = (self.head.since(self.taken), self.taken.0.checked_rem(self.blocks));
+        count > 0 && first.unwrap_or(0).saturating_add(count) <= self.blocks
     }
 
     /// The next sealed block that is to be written; the caller writes it and says

@@ -25,6 +25,7 @@ mod ending;
 mod inflow;
 mod io;
 mod issue;
+mod linger;
 mod listen;
 mod memory;
 mod news;
