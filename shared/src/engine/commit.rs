@@ -76,7 +76,8 @@ impl<P: Platform> Core<P> {
         if self.commit.phase != Phase::Idle || !self.commit.wanted || self.fenced.is_some() {
             return;
         }
-        if self.steps.room() < 300 {
+        // Up to 319 chunks, each in a write of its own, and the log's.
+        if self.steps.room() < 330 {
             return;
         }
         self.commit.wanted = false;
@@ -158,6 +159,11 @@ impl<P: Platform> Core<P> {
                 return;
             }
             budget = budget.saturating_sub(chunks.max(1));
+            if self.tasks.at(t).need == 0 {
+                // Nothing of it could be read, or has to be: no record is on its way.
+                self.ready(t);
+                continue;
+            }
             let pos = self.log.last();
             self.wait_durable(t, pos);
         }
