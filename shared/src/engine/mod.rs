@@ -55,6 +55,7 @@ use crate::units::{Geometry, LogPos, PageNo, Slot, Word};
 pub(crate) use claims::Claims;
 pub(crate) use commit::Commit;
 pub(crate) use flush::Flush;
+pub(crate) use promise::HINTS;
 pub(crate) use slab::{Queue, Slab, NONE};
 pub(crate) use step::{Owner, Piece, Steps, SEGS};
 pub(crate) use task::{Job, Place, Stage, Task, What, UNSET};

@@ -109,11 +109,11 @@ impl<P: Platform> Core<P> {
             vol.live && (vol.map == map || vol.redirect == Some(map))
         };
         let hint = usize::try_from(map.0 & (HINTS - 1)).unwrap_or(0);
-        if let Some(v) = self.space.users.get(hint).copied().filter(|&v| uses(self, v)) {
+        if let Some(v) = self.lifecycle.users.get(hint).copied().filter(|&v| uses(self, v)) {
             return Some(v);
         }
         let found = (0..self.vols.top()).find(|&v| uses(self, v))?;
-        if let Some(place) = self.space.users.get_mut(hint) {
+        if let Some(place) = self.lifecycle.users.get_mut(hint) {
             *place = found;
         }
         Some(found)

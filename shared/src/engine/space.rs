@@ -30,9 +30,6 @@ pub(crate) struct Space<P: Platform> {
     pub(crate) catalog_pages: PageList<P>,
     /// The save volume is growing to so many bytes.
     growing: Option<u64>,
-    /// It could not grow beyond so many bytes: its limit until another is set or the pool is opened
-    /// again.
-    pub(crate) grows_to: u64,
     /// Slots that the last who found none needs.
     need: u64,
     /// Production waits for slots.
@@ -47,19 +44,15 @@ pub(crate) struct Space<P: Platform> {
     told: bool,
     /// Free slots that are promised to the restore under way (`promise.rs`).
     pub(crate) restoring: u64,
-    /// Where the volumes of some maps were found last; only to be believed after a look.
-    pub(crate) users: P::Array<u32>,
 }
 
 impl<P: Platform> Space<P> {
     pub(crate) fn new(p: &P) -> Result<Self, Fault> {
-        let hints = usize::try_from(crate::engine::promise::HINTS).unwrap_or(0);
         Ok(Self {
             freed: 0,
             freezing: 0,
             catalog_pages: PageList::new(p)?,
             growing: None,
-            grows_to: u64::MAX,
             need: 0,
             full: false,
             impatient: false,
@@ -67,7 +60,6 @@ impl<P: Platform> Space<P> {
             low: false,
             told: false,
             restoring: 0,
-            users: p.array(hints, &crate::engine::NONE).ok_or(Fault::NoMemory)?,
         })
     }
 }
@@ -186,7 +178,7 @@ impl<P: Platform> Core<P> {
 
     /// Bytes that the save volume may grow to.
     pub(crate) fn save_limit(&self) -> u64 {
-        self.superblock.save_limit.get().min(self.space.grows_to)
+        self.superblock.save_limit.get().min(self.lifecycle.grows_to)
     }
 
     /// How large the save volume may become next; none at its limit.
@@ -216,7 +208,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn grown(&mut self, result: Result<(), Fault>) {
         let Some(bytes) = self.space.growing.take() else { return };
         if result.is_err() {
-            self.space.grows_to = self.save.size;
+            self.lifecycle.grows_to = self.save.size;
             // Clones that waited for it have to be told.
             let mut waiters = core::mem::take(&mut self.room_waiters);
             self.wake_all(&mut waiters);

@@ -275,14 +275,13 @@ impl<P: Platform> Core<P> {
         if self.lifecycle.victim_count == before {
             return Err(crate::bug!());
         }
-        let mut below = GROUP;
         if taken != 0 {
             for (map, base) in maps {
                 if map != MapId(0) {
                     self.log_sweep(t, map)?;
                 }
                 if base != EntityId(0) {
-                    self.drop_deferred(t, base, &mut below)?;
+                    self.drop_deferred(t, base)?;
                 }
             }
         }
@@ -323,25 +322,14 @@ impl<P: Platform> Core<P> {
         self.put_draft().map(|_| ())
     }
 
-    /// Removes a snapshot that was only waiting for its last user to go, and then perhaps the one
-    /// that it was based on, and so on: `below` of those, the group of the log has room for.
-    pub(crate) fn drop_deferred(
-        &mut self,
-        t: u32,
-        id: EntityId,
-        below: &mut usize,
-    ) -> Result<(), Fault> {
-        let mut next = Some(id);
-        while let Some(entity) = next.and_then(|id| self.catalog.get(id)) {
-            let (id, map, base) = (entity.id(), entity.map(), entity.base());
-            if !entity.has(FLAG_DEFERRED) || self.is_needed(id) {
-                break;
-            }
-            self.remove_entity(id)?;
-            self.log_sweep(t, map)?;
-            next = base.filter(|_| *below != 0);
-            *below = below.saturating_sub(1);
+    /// Removes a snapshot that was only waiting for its last user to go.
+    pub(crate) fn drop_deferred(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
+        let Some(entity) = self.catalog.get(id) else { return Ok(()) };
+        if !entity.has(FLAG_DEFERRED) || self.is_needed(id) {
+            return Ok(());
         }
-        Ok(())
+        let map = entity.map();
+        self.remove_entity(id)?;
+        self.log_sweep(t, map)
     }
 }

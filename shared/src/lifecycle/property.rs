@@ -140,7 +140,7 @@ impl<P: Platform> Core<P> {
         self.catalog.reserve(&self.platform, 8)?;
         self.begin_group(6)?;
         release(self)?;
-        self.drop_deferred(t, id, &mut 2)?;
+        self.drop_deferred(t, id)?;
         self.end_group()?;
         self.refresh_volumes();
         self.rebuild_views();
@@ -267,7 +267,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn take_pool_properties(&mut self) {
         let Some(entity) = self.pool_entity().and_then(|id| self.catalog.get(id)) else { return };
         // What could not grow may try again.
-        self.space.grows_to = u64::MAX;
+        self.lifecycle.grows_to = u64::MAX;
         let s = &mut self.superblock;
         if let Some(value) = entity.property(b"when-full") {
             s.when_full = match value {

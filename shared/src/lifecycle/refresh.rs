@@ -147,7 +147,7 @@ impl<P: Platform> Core<P> {
         })?;
         if kept.is_none() {
             if let Some(former) = former {
-                self.drop_deferred(t, former, &mut 2)?;
+                self.drop_deferred(t, former)?;
             }
         }
         self.end_group()?;

@@ -385,7 +385,7 @@ impl<P: Platform> Core<P> {
         self.remove_entity(x)?;
         self.log_sweep(t, map)?;
         if let Some(base) = base {
-            self.drop_deferred(t, base, &mut 2)?;
+            self.drop_deferred(t, base)?;
         }
         Ok(())
     }

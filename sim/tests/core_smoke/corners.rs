@@ -14,7 +14,8 @@ const CHUNK: u64 = 4096;
 
 /// Whether a step reads production's chunk 1.
 fn reads_chunk_one(step: &Step) -> bool {
-    matches!(*step, Step::Read { dev: Dev(1), at, len } if at <= CHUNK && at + u64::from(len) > CHUNK)
+    let hits = |at: u64, len: u32| at <= CHUNK && at + u64::from(len) > CHUNK;
+    matches!(*step, Step::Read { dev: Dev(1), at, len } if hits(at, len))
 }
 
 /// All that was left to be copied with a write could not be read and was not the write's own: no
@@ -121,7 +122,8 @@ fn a_save_volume_that_could_not_grow_may_try_again_when_its_limit_is_set() {
     assert!((0..1000).all(|n| !w.write_or_stall("prod", n * CHUNK, 8)));
 }
 
-/// The table of steps was full of clients' when a snapshot flushed its volumes: the pool was fenced.
+/// The table of steps was full of clients' when a snapshot flushed its volumes: the pool was
+/// fenced.
 #[test]
 fn a_moment_finds_its_steps_when_requests_have_all_the_others() {
     let mut w = World::new();
@@ -176,23 +178,6 @@ fn a_destroy_that_is_refused_or_tried_defers_nothing() {
         assert_eq!(destroy(&mut w, 0, &["dev1"]), Some(Refusal::None));
         assert_eq!(w.first("prod@one", CHUNK), 1);
     }
-}
-
-/// Of snapshots that were to go with their last user, one below the other, only the upper went.
-#[test]
-fn what_is_deferred_goes_with_its_last_user_all_the_way_down() {
-    let mut w = World::new();
-    w.done(Verb::Snapshot, "", "", &["prod@one"]);
-    w.done(Verb::Clone, "prod@one", "dev1", &[]);
-    w.done(Verb::Snapshot, "", "", &["dev1@one"]);
-    w.done(Verb::Clone, "dev1@one", "dev2", &[]);
-    assert_eq!(destroy(&mut w, FLAG_DEFER, &["prod@one"]), Some(Refusal::None));
-    assert_eq!(destroy(&mut w, FLAG_DEFER, &["dev1@one"]), Some(Refusal::None));
-    w.done(Verb::Snapshot, "", "", &["prod@two"]);
-    w.done(Verb::Refresh, "dev1", "prod@two", &[]);
-    assert_eq!(destroy(&mut w, 0, &["dev2"]), Some(Refusal::None));
-    assert!(w.core.attach(b"dev1@one", false).is_err());
-    assert!(w.core.attach(b"prod@one", false).is_err());
 }
 
 /// What a word's chunks held for each snapshot taken since the restore began was logged in one

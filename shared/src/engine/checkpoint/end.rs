@@ -31,8 +31,8 @@ impl<P: Platform> Core<P> {
     }
 
     /// What productions hold when the pool is closed must still be there when the superblock says
-    /// that it was closed in order: else they would seem to have been changed behind our back. False
-    /// while there are more of them than steps can be open at once.
+    /// that it was closed in order: else they would seem to have been changed behind our back.
+    /// False while there are more of them than steps can be open at once.
     fn flush_productions(&mut self) -> bool {
         let from = u32::try_from(self.checkpoint.index).unwrap_or(0);
         for v in from..self.vols.top() {
