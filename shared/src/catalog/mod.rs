@@ -41,8 +41,16 @@ const BASES: usize = 3;
 const OWNERS: usize = 4;
 /// Index: everything that has a map, by map, id.
 const MAPS: usize = 5;
+/// Index: sweeps by id.
+const SWEEPS: usize = 6;
 /// How many indices there are.
-const INDICES: usize = 6;
+const INDICES: usize = 7;
+
+/// Entities that a catalogue can have: its pages on disk are listed in a table of fixed size.
+pub const ENTITIES: usize = 65_536;
+
+/// Of those, so many come without being asked for: with a snapshot that is given up comes a sweep.
+pub const KEPT_BACK: usize = 2048;
 
 /// The catalogue.
 pub struct Catalog<P: Platform> {
@@ -94,6 +102,7 @@ fn keys(entity: &Entity) -> [Option<Key>; INDICES] {
         entity.base().map(|base| [base.0, id, 0]),
         (kind == Some(Kind::Snapshot)).then_some([entity.owner().0, epoch, id]),
         (kind != Some(Kind::Pool)).then_some([map, id, 0]),
+        (kind == Some(Kind::Sweep)).then_some([id, 0, 0]),
     ]
 }
 
@@ -105,7 +114,7 @@ impl<P: Platform> Catalog<P> {
             table: platform.array(capacity, &Entity::ZERO)?,
             free: platform.array(capacity, &0)?,
             free_len: 0,
-            indices: [sorted()?, sorted()?, sorted()?, sorted()?, sorted()?, sorted()?],
+            indices: [sorted()?, sorted()?, sorted()?, sorted()?, sorted()?, sorted()?, sorted()?],
             frozen: platform.array(capacity, &Entity::ZERO)?,
             frozen_len: 0,
             changed: false,
@@ -189,16 +198,23 @@ impl<P: Platform> Catalog<P> {
         if !entity.check() {
             return Err(Fault::Corrupt);
         }
-        let place = match self.place(entity.id()) {
-            Some(place) => {
-                self.unlink(place)?;
-                place
-            }
-            None => self.take_place().ok_or(Fault::NoMemory)?,
+        let (place, before) = match self.place(entity.id()) {
+            Some(place) => (place, keys(self.at(place).ok_or(bug!())?)),
+            None => (self.take_place().ok_or(Fault::NoMemory)?, [None; INDICES]),
         };
         *self.at_mut(place).ok_or(bug!())? = *entity;
         self.changed = true;
-        self.link(place)
+        // A link that stays the same need not be moved past half of all others and back.
+        for ((index, old), new) in self.indices.iter_mut().zip(before).zip(keys(entity)) {
+            if old == new {
+                continue;
+            }
+            let gone = old.is_none_or(|key| index.remove(Link { key, place }));
+            if !gone || !new.is_none_or(|key| index.insert(Link { key, place })) {
+                return Err(bug!());
+            }
+        }
+        Ok(())
     }
 
     /// Removes the entity of this id; false if there is none.

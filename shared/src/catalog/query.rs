@@ -2,7 +2,7 @@
 
 //! Questions to the catalogue: by id, name, map, epoch and parent.
 
-use super::{name_hash, Catalog, BASES, EPOCHS, IDS, MAPS, NAMES, OWNERS};
+use super::{name_hash, Catalog, BASES, EPOCHS, IDS, MAPS, NAMES, OWNERS, SWEEPS};
 use crate::format::entity::{Entity, Kind};
 use crate::platform::Platform;
 use crate::units::{EntityId, Epoch, MapId};
@@ -48,6 +48,29 @@ impl<P: Platform> Catalog<P> {
     /// What is based on a snapshot, in order of ids: clones, and snapshots of what was a clone.
     pub fn dependants(&self, snapshot: EntityId) -> impl Iterator<Item = &Entity> {
         self.linked(BASES, snapshot.0, 0).map(|(_, entity)| entity)
+    }
+
+    /// The first of them after `last`.
+    #[must_use]
+    pub fn dependant_after(&self, snapshot: EntityId, last: EntityId) -> Option<&Entity> {
+        self.linked(BASES, snapshot.0, last.0.checked_add(1)?).map(|(_, entity)| entity).next()
+    }
+
+    /// The first snapshot named after a volume that is younger than `last`; the oldest, if that is
+    /// none of them.
+    #[must_use]
+    pub fn snapshot_after(&self, volume: EntityId, last: EntityId) -> Option<&Entity> {
+        let own = |e: &&Entity| e.kind() == Some(Kind::Snapshot) && e.owner() == volume;
+        let from = self.get(last).filter(own).map_or((0, 0), |e| (e.epoch().0, last.0));
+        let younger = |(key, _): &([u32; 3], &Entity)| (key[1], key[2]) > from;
+        self.linked(OWNERS, volume.0, from.0).find(younger).map(|(_, entity)| entity)
+    }
+
+    /// The first sweep.
+    #[must_use]
+    pub fn first_sweep(&self) -> Option<&Entity> {
+        let link = self.index(SWEEPS)?.all().first()?;
+        self.at(link.place)
     }
 
     /// The clones of a snapshot, in order of ids.

@@ -70,7 +70,18 @@ fn compare_indices(catalog: &Catalog<TestPlatform>, model: &Model) {
         assert_eq!(ids(catalog.clones_of(id)), wanted(model, clones, |_| ()));
         assert_eq!(ids(catalog.users_of_map(map)), wanted(model, |e| e.map() == map, |_| ()));
         compare_epochs(catalog, model, map);
+        for last in (0..42).map(EntityId) {
+            let after = catalog.dependant_after(id, last).map(Entity::id);
+            assert_eq!(after, catalog.dependants(id).map(Entity::id).find(|&d| d > last));
+            let mut behind = catalog.snapshots_of_volume(id).map(Entity::id);
+            let found = behind.any(|s| s == last);
+            let first = || catalog.snapshots_of_volume(id).map(Entity::id).next();
+            let wanted = if found { behind.next() } else { first() };
+            assert_eq!(catalog.snapshot_after(id, last).map(Entity::id), wanted);
+        }
     }
+    let sweep = model.values().find(|e| e.kind() == Some(Kind::Sweep));
+    assert_eq!(catalog.first_sweep().map(Entity::id), sweep.map(Entity::id));
 }
 
 fn compare_epochs(catalog: &Catalog<TestPlatform>, model: &Model, map: MapId) {

@@ -133,7 +133,8 @@ numbered!(
         Lost = 20,
         /// It is more at once than the pool's log has room for.
         TooMany = 21,
-        /// The pool has as many volumes, or as many are opened, as there can be: 2048 of each.
+        /// The pool has as many volumes, or as many are opened, as there can be, 2048 of each; or
+        /// all that its catalogue can list, 63,488 volumes and snapshots.
         TableFull = 22,
         /// The production's device is missing, or was changed behind rwsnap's back; the row names
         /// it.

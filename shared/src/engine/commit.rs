@@ -76,7 +76,8 @@ impl<P: Platform> Core<P> {
         if self.commit.phase != Phase::Idle || !self.commit.wanted || self.fenced.is_some() {
             return;
         }
-        if self.steps.room() < 300 {
+        // Up to 319 chunks, each in a write of its own, and the log's.
+        if self.steps.room() < 330 {
             return;
         }
         self.commit.wanted = false;
@@ -161,14 +162,23 @@ impl<P: Platform> Core<P> {
                 return;
             }
             budget = budget.saturating_sub(chunks.max(1));
-            let pos = self.log.last();
-            self.wait_durable(t, pos);
+            self.wait_for_copy(t);
         }
         self.write_slots(&mut gather);
         if run.1 != 0 {
             self.release_slots(run.0, run.1);
         }
         self.commit.wanted |= self.commit.copies.head != NONE && self.space_state_ok();
+    }
+
+    /// Lets a task wait for its copies' records, unless nothing was left of them: what could not be
+    /// read had not to be.
+    fn wait_for_copy(&mut self, t: u32) {
+        if self.tasks.at(t).need == 0 {
+            return self.ready(t);
+        }
+        let pos = self.log.last();
+        self.wait_durable(t, pos);
     }
 
     /// Takes the first copy out of the queue.

@@ -55,6 +55,7 @@ use crate::units::{Dev, Geometry, LogPos, PageNo, Slot, Word};
 pub(crate) use claims::Claims;
 pub(crate) use commit::Commit;
 pub(crate) use flush::Flush;
+pub(crate) use promise::HINTS;
 pub(crate) use slab::{Queue, Slab, NONE};
 pub(crate) use step::{Owner, Piece, Steps, SEGS};
 pub(crate) use task::{Job, Place, Stage, Task, What, UNSET};
@@ -292,7 +293,11 @@ impl<P: Platform> Core<P> {
 
     /// A step has ended.
     pub fn complete(&mut self, id: StepId, done: &Done<'_>) {
+        let none = self.steps.room() == 0;
         let Some(open) = self.steps.close(id) else { return };
+        if none && self.steps.room() != 0 {
+            self.wake_walkers();
+        }
         let result = done.result;
         match open.owner {
             Owner::Task(t) => self.task_step_done(t, &open, done),
@@ -437,6 +442,7 @@ impl<P: Platform> Core<P> {
         }
         let mut waiters = core::mem::take(&mut self.room_waiters);
         self.wake_all(&mut waiters);
+        self.wake_walkers();
     }
 
     /// The size and alignment of chunks.

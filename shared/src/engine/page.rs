@@ -57,7 +57,7 @@ impl<P: Platform> Core<P> {
     }
 
     fn walkers_max(&self) -> u32 {
-        if self.cache_pages < 16 && self.checkpoint.reads_tree() {
+        if self.cache_pages < 16 && self.checkpoint.reads_tree() && self.fenced.is_none() {
             // A tiny cache has room for the checkpoint's path alone.
             return 0;
         }

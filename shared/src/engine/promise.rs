@@ -11,6 +11,9 @@ use crate::engine::Core;
 use crate::platform::Platform;
 use crate::units::{MapId, Slot};
 
+/// Maps whose volumes are remembered: a power of two.
+pub(crate) const HINTS: u32 = 1024;
+
 impl<P: Platform> Core<P> {
     /// Slots that a reservation of so many bytes asks for.
     pub(crate) fn slots_for(&self, bytes: u64) -> u64 {
@@ -90,15 +93,29 @@ impl<P: Platform> Core<P> {
 
     /// Adds to the count of slots that a map uses, of a volume or of what a restore writes.
     pub(crate) fn count_used(&mut self, map: MapId, slots: i64) {
-        for v in 0..self.vols.top() {
-            let vol = self.vols.at_mut(v);
-            if vol.live && (vol.map == map || vol.redirect == Some(map)) {
-                vol.used = vol.used.saturating_add_signed(slots);
-                if vol.reservation != 0 {
-                    self.keep_promise(v);
-                }
-                return;
-            }
+        let Some(v) = self.vol_that_uses(map) else { return };
+        let vol = self.vols.at_mut(v);
+        vol.used = vol.used.saturating_add_signed(slots);
+        if vol.reservation != 0 {
+            self.keep_promise(v);
         }
+    }
+
+    /// The volume whose records a map has. Asked for with each copy: where it was found last is
+    /// remembered, because there may be thousands.
+    fn vol_that_uses(&mut self, map: MapId) -> Option<u32> {
+        let uses = |core: &Self, v: u32| {
+            let vol = core.vols.at(v);
+            vol.live && (vol.map == map || vol.redirect == Some(map))
+        };
+        let hint = usize::try_from(map.0 & (HINTS - 1)).unwrap_or(0);
+        if let Some(v) = self.lifecycle.users.get(hint).copied().filter(|&v| uses(self, v)) {
+            return Some(v);
+        }
+        let found = (0..self.vols.top()).find(|&v| uses(self, v))?;
+        if let Some(place) = self.lifecycle.users.get_mut(hint) {
+            *place = found;
+        }
+        Some(found)
     }
 }

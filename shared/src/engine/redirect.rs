@@ -354,6 +354,8 @@ impl<P: Platform> Core<P> {
             }
             fault = Some(Fault::Fenced);
         }
+        // Also if it failed: some of it may be in a slot that the merge has read before.
+        self.touch_merge(t);
         self.uncount_write(t);
         if self.vol_of(t) == NONE {
             // The volume was destroyed meanwhile, and its map with it.
@@ -370,7 +372,6 @@ impl<P: Platform> Core<P> {
         if let Err(fault) = self.add_zeros(t, zero) {
             return self.fail_task(t, fault);
         }
-        self.touch_merge(t);
         let task = self.tasks.at_mut(t);
         task.fresh_need = 0;
         task.zero = 0;

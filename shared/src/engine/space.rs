@@ -15,7 +15,7 @@ use crate::control::rows::{FLAG_DEFERRED, FLAG_GIVEN_UP, FLAG_HELD};
 use crate::engine::checkpoint::PageRoom;
 use crate::engine::{Core, Job, Owner, Piece, Stage, SEGS};
 use crate::fault::Fault;
-use crate::format::entity::{Entity, Kind};
+use crate::format::entity::{Entity, Kind, PER_PAGE};
 use crate::lifecycle::event::{FULL, GIVEN_UP, GROWN};
 use crate::platform::Platform;
 use crate::units::{EntityId, LogPos, PageNo, Slot};
@@ -70,8 +70,8 @@ pub(crate) struct PageList<P: Platform> {
     len: usize,
 }
 
-/// Pages that the catalogue may have: 65,536 entities.
-const CATALOG_PAGES: usize = 16_384;
+/// Pages that the catalogue may have.
+const CATALOG_PAGES: usize = crate::catalog::ENTITIES.div_ceil(PER_PAGE);
 
 impl<P: Platform> PageList<P> {
     fn new(p: &P) -> Result<Self, Fault> {
@@ -130,7 +130,8 @@ impl<P: Platform> Core<P> {
             return;
         }
         let slots = self.slots.available_to(0) >= self.space.need.max(1);
-        if slots && self.may_grow(64) != PageRoom::Never {
+        // No less than what a copy asks for: else it would be told in vain.
+        if slots && self.may_grow(72) != PageRoom::Never {
             return self.space_again();
         }
         let fails = self.space.impatient || self.superblock.when_full.get() == 3;
@@ -175,9 +176,14 @@ impl<P: Platform> Core<P> {
         self.superblock.slots_start.get().saturating_add(slots)
     }
 
+    /// Bytes that the save volume may grow to.
+    pub(crate) fn save_limit(&self) -> u64 {
+        self.superblock.save_limit.get().min(self.lifecycle.grows_to)
+    }
+
     /// How large the save volume may become next; none at its limit.
     fn next_size(&self) -> Option<u64> {
-        let most = self.superblock.save_limit.get().min(self.largest_save());
+        let most = self.save_limit().min(self.largest_save());
         let more = (self.save.size / 8).max(1 << 20);
         let bytes = self.save.size.saturating_add(more).min(most);
         (bytes > self.save.size).then_some(bytes)
@@ -202,8 +208,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn grown(&mut self, result: Result<(), Fault>) {
         let Some(bytes) = self.space.growing.take() else { return };
         if result.is_err() {
-            // It cannot: as if this were the limit, until the pool is opened again.
-            self.superblock.save_limit = self.save.size.into();
+            self.lifecycle.grows_to = self.save.size;
             // Clones that waited for it have to be told.
             let mut waiters = core::mem::take(&mut self.room_waiters);
             self.wake_all(&mut waiters);
@@ -246,10 +251,14 @@ impl<P: Platform> Core<P> {
             return true;
         }
         let restore = self.restore_now().filter(|_| self.is_pressed());
+        let restoring = (0..self.vols.top()).any(|v| {
+            let vol = self.vols.at(v);
+            vol.live && !vol.clone && vol.redirect.is_some()
+        });
         let spared = |id: EntityId| match &restore {
             // Of those that destroying spares it needs but what it reads from.
             Some(r) => [r.x.get(), r.r.get(), r.before.get()].contains(&id.0),
-            None => self.pinned(id),
+            None => restoring && self.pinned(id),
         };
         let victim = self
             .catalog

@@ -13,6 +13,10 @@ use crate::platform::Platform;
 /// Pieces of memory that one step may have.
 pub(crate) const SEGS: usize = 4;
 
+/// Steps that only those open who cannot wait for room: a moment's flushes of 64 volumes, and those
+/// of the checkpoint, the save volume's growth, and a flush round.
+const KEPT_BACK: u32 = 80;
+
 /// Who is told of a completion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
@@ -92,6 +96,7 @@ pub(crate) struct Steps<P: Platform> {
 
 impl<P: Platform> Steps<P> {
     pub(crate) fn new(p: &P, open: u32, others: u32) -> Result<Self, Fault> {
+        let open = open.saturating_add(KEPT_BACK);
         let len = open.saturating_add(others).saturating_add(8);
         let none = (StepId { index: NONE, generation: 0 }, Step::Wake);
         Ok(Self {
@@ -102,9 +107,9 @@ impl<P: Platform> Steps<P> {
         })
     }
 
-    /// Steps that can be opened at least.
+    /// Steps that can be opened by those who can wait for them.
     pub(crate) fn room(&self) -> u32 {
-        self.table.left()
+        self.table.left().saturating_sub(KEPT_BACK)
     }
 
     #[track_caller]

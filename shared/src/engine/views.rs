@@ -250,8 +250,11 @@ impl<P: Platform> Core<P> {
         self.vol_of_entity(self.catalog.by_name(name)?.id())
     }
 
-    /// The volume of an entity.
+    /// The volume of an entity. There may be a great many snapshots, and they have none.
     pub(crate) fn vol_of_entity(&self, id: EntityId) -> Option<u32> {
+        if self.catalog.get(id).is_some_and(|e| e.kind() == Some(Kind::Snapshot)) {
+            return None;
+        }
         (0..self.vols.top()).find(|&v| self.vols.at(v).live && self.vols.at(v).id == id)
     }
 

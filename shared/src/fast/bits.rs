@@ -5,7 +5,16 @@
 //! A page of 512 words has a tag: the epoch that its bits are valid for. A reader trusts a bit only
 //! under the tag that it expects; a writer that finds another tag clears the page first and sets
 //! the tag last. A reader that still expects the old tag is in the guard (I-3), and the core begins
-//! to set bits of a new epoch only after that guard is drained.
+//! to set bits of a new epoch only after that guard is drained. It never sets bits of an epoch that
+//! has passed (`Fast::mark_copied`): so a page's tag does not change between a reader's two loads,
+//! the tag's and the bits', unless the newest snapshot goes; then the bits that it may read by
+//! mistake stand for records of an older living one, and nobody needs more than those.
+//!
+//! The tag is stored with release behind the cleared words and loaded with acquire before the bits:
+//! who sees a new tag sees no bit from before it. The full barrier behind the zero tag keeps the
+//! clearing from being seen under the old tag's promise by one that enters later. A bit is set with
+//! a full barrier after its record is durable and its readers are drained; who loads it with
+//! acquire and then submits a write submits it after both.
 
 use crate::fault::Fault;
 use crate::platform::{Atom, Platform};

@@ -4,8 +4,21 @@
 //!
 //! Two phases, as in sleepable RCU: a drain turns the phase and waits until the old one is empty,
 //! while new requests count in the new one. Each CPU has counters of its own, a cache line apart; a
-//! request may leave on another CPU, so that only their sum means anything. After the phase has
-//! turned, entries of the old phase are final, so that a sum of zero is never premature.
+//! request may leave on another CPU, so that only their sum means anything.
+//!
+//! # Why it is sound where memory is weakly ordered
+//!
+//! Entering: count, full barrier, load the state. Draining: store the state, full barrier, load the
+//! counts. Of two such threads at least one sees what the other stored: so whoever did not see the
+//! new phase is in the sum, and whoever saw it counts in the new phase or leaves again. Who counted
+//! in the old phase after it had turned leaves by the line that it came in by, which is loaded
+//! once: it is in the sum with one or with zero, and never with less. All others that are in the
+//! old phase came in before, so that the sum has their entries, and their leaving or not: a sum of
+//! zero is never premature. A count is left with release and loaded with acquire, so that what the
+//! leavers did is before what the drain does next.
+//!
+//! Leaving: count, full barrier, load `waiting`. Expecting: store `waiting`, full barrier, load the
+//! counts. Again one of them sees the other: no drain waits for somebody who does not kick it.
 
 use crate::fault::Fault;
 use crate::platform::{Atom, Platform};
@@ -14,13 +27,15 @@ use crate::platform::{Atom, Platform};
 const LINES: u32 = 16;
 /// Atomics in a cache line of 64 bytes.
 const LINE: u32 = 8;
+/// Where in a line the reads that passed are counted; the writes follow.
+const PASSED: u32 = 2;
 
 /// That a request is in the guard, and in which phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token(bool);
 
 pub(super) struct Guard<P: Platform> {
-    /// For each line: phase 0, phase 1, then padding.
+    /// For each line: phase 0, phase 1, reads and writes that passed, then padding.
     counts: P::Array<P::Atom>,
     /// 1 while a drain waits.
     waiting: P::Atom,
@@ -33,8 +48,28 @@ impl<P: Platform> Guard<P> {
     }
 
     fn count(&self, cpu: u32, phase: bool) -> Option<&P::Atom> {
-        let at = (cpu & (LINES - 1)) * LINE + u32::from(phase);
+        self.in_line(cpu, u32::from(phase))
+    }
+
+    fn in_line(&self, cpu: u32, place: u32) -> Option<&P::Atom> {
+        let at = (cpu & (LINES - 1)) * LINE + place;
         self.counts.get(usize::try_from(at).unwrap_or(usize::MAX))
+    }
+
+    /// Counts a read or write that passes, in a line that no other CPU writes to meanwhile.
+    pub(super) fn note_passed(&self, cpu: u32, write: bool) {
+        if let Some(count) = self.in_line(cpu, PASSED + u32::from(write)) {
+            let _ = count.add(1);
+        }
+    }
+
+    /// Reads and writes that passed.
+    pub(super) fn passed(&self) -> (u64, u64) {
+        let sum = |place: u32| {
+            let counts = (0..LINES).filter_map(|line| self.in_line(line, place));
+            counts.fold(0u64, |sum, count| sum.wrapping_add(count.load()))
+        };
+        (sum(PASSED), sum(PASSED + 1))
     }
 
     pub(super) fn enter(&self, cpu: u32, phase: bool) -> Token {

@@ -14,6 +14,8 @@
 
 mod bits;
 mod guard;
+#[cfg(test)]
+mod tests;
 
 pub use guard::Token;
 
@@ -79,8 +81,6 @@ pub struct Fast<P: Platform> {
     guard: Guard<P>,
     copied: Bits<P>,
     settled: Bits<P>,
-    reads: P::Atom,
-    writes: P::Atom,
 }
 
 const PHASE: u64 = 1 << 8;
@@ -98,8 +98,6 @@ impl<P: Platform> Fast<P> {
             guard: Guard::new(p)?,
             copied: Bits::new(p, words)?,
             settled: Bits::new(p, words)?,
-            reads: P::Atom::new(0),
-            writes: P::Atom::new(0),
         })
     }
 
@@ -107,6 +105,11 @@ impl<P: Platform> Fast<P> {
     pub fn route(&self, cpu: u32, op: Op, at: u64, len: u32) -> Route {
         let (token, state) = self.enter(cpu);
         if self.passes(state, op, at, len) {
+            match op {
+                Op::Read => self.guard.note_passed(cpu, false),
+                Op::Write { .. } => self.guard.note_passed(cpu, true),
+                Op::Flush | Op::Discard | Op::Zero { .. } => {}
+            }
             return Route::Pass(Pass { dev: self.dev, at, token });
         }
         // A drain may have begun since `enter`. Its end must not be missed, but the caller goes to
@@ -124,7 +127,7 @@ impl<P: Platform> Fast<P> {
 
     /// Reads and writes that passed since the volume was opened.
     pub fn passed(&self) -> (u64, u64) {
-        (self.reads.load(), self.writes.load())
+        self.guard.passed()
     }
 
     fn enter(&self, cpu: u32) -> (Token, u64) {
@@ -149,11 +152,9 @@ impl<P: Platform> Fast<P> {
         }
         match op {
             Op::Read => {
-                let _ = self.reads.add(1);
                 mode != Mode::Restore || self.all(at, len, |w, m| self.settled.test(w, m, 1))
             }
             Op::Write { .. } => {
-                let _ = self.writes.add(1);
                 mode == Mode::Free
                     || self.all(at, len, |w, m| {
                         self.copied.test(w, m, epoch)
@@ -207,7 +208,14 @@ impl<P: Platform> Fast<P> {
     }
 
     /// Marks chunks as copied at `epoch`.
+    ///
+    /// A copy for a snapshot that is not the newest any more leaves no bit: to make the page that
+    /// epoch's would pull it away under requests that have looked at its tag already, and take the
+    /// bits that they read next for those of their own epoch (I-5).
     pub(crate) fn mark_copied(&self, word: Word, mask: u64, epoch: Epoch) {
+        if self.state.load() >> 32 != u64::from(epoch.0) {
+            return;
+        }
         self.copied.set(word, mask, u64::from(epoch.0));
     }
 

@@ -5,6 +5,7 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::api::Step;
+use crate::catalog::{ENTITIES, KEPT_BACK};
 use crate::control::{
     Command, Item, Name, NameRow, Refusal, Reply, Verb, FLAG_COUNT, FLAG_DEFER, FLAG_DRY_RUN,
     FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST, FLAG_RECURSIVE, ITEMS_MAX, MAGIC, VERSION,
@@ -19,6 +20,9 @@ use crate::units::EntityId;
 
 /// Behind every verb's last step: its records are durable, and the reply goes out.
 pub(crate) const LOGGED: Stage = Stage::Step(250);
+
+/// Numbers beyond this one are left to what shrinks the pool.
+const LAST: u32 = u32::MAX - (1 << 20);
 
 const FLAGS: u32 = FLAG_COUNT
     | FLAG_DEFER
@@ -221,6 +225,10 @@ impl<P: Platform> Core<P> {
     /// for them beside what it needs to shrink again.
     pub(crate) fn may_add(&mut self, t: u32, entries: u32) -> bool {
         let (records, entities) = SHRINK;
+        if self.is_exhausted(entries) {
+            self.refuse(t, Refusal::TableFull);
+            return false;
+        }
         match self.page_room(records, entities.saturating_add(u64::from(entries))) {
             PageRoom::Now => self.may_change(t, entries),
             PageRoom::Later => {
@@ -232,6 +240,16 @@ impl<P: Platform> Core<P> {
                 false
             }
         }
+    }
+
+    /// Whether the catalogue has no room for so many entities beside what comes unasked, or one of
+    /// the pool's numbers, none of which is given twice (I-25, I-40), has come to its end.
+    fn is_exhausted(&self, entries: u32) -> bool {
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        let room = ENTITIES.saturating_sub(KEPT_BACK).saturating_sub(self.catalog.len());
+        let c = &self.counters;
+        let last = c.epoch.0.max(c.next_map.0).max(c.next_entity.0);
+        entries > room || last > LAST
     }
 
     /// The volume or snapshot of that name.

@@ -15,40 +15,65 @@ use crate::map::Miss;
 use crate::platform::Platform;
 use crate::units::{bit, Epoch, MapId, Slot};
 
+/// Records that settle a word in one group of the log, unless one chunk alone has more.
+const RECORDS: u32 = 320;
+
 impl<P: Platform> Core<P> {
-    /// Walks what M has of the word; `wet`: and logs what becomes of it.
-    pub(super) fn compose(&mut self, t: u32, m: MapId, set: u64, wet: bool) -> Result<(), Miss> {
+    /// Of the chunks `set` those that one group settles, and how many records it has at most: M may
+    /// have a version of a chunk for each snapshot taken since the restore began. What is left goes
+    /// round again.
+    #[inline(never)]
+    pub(super) fn part_to_settle(
+        &mut self,
+        t: u32,
+        m: MapId,
+        set: u64,
+    ) -> Result<(u64, u32), Miss> {
         let word = self.tasks.at(t).word;
-        if wet {
-            self.begin_group(12)?;
-            let settled = Record {
-                map: m,
-                word,
-                epoch: Epoch(0),
-                kind: Kind::Settled,
-                mask: set,
-                slot: Slot(0),
-            };
-            self.put_logged(&settled, None)?;
-            // The version before M's first: X's own, which R and its followers hold.
-            self.tasks.at_mut(t).places = [UNSET; 64];
-        }
+        // Of each chunk: X's version goes to R or its followers, each of M's ends and goes on.
+        let mut records = [1u32; 64];
         let mut from = GroupKey { map: m, word, epoch: Epoch(1) };
         let end = GroupKey { map: m, word: word.next(), epoch: Epoch(0) };
         while let Some(key) = self.layers.next_group(from, end, &mut self.group)? {
-            if wet {
-                for n in 0..self.group.records().len() {
-                    let Some(record) = self.group.records().get(n).copied() else { break };
-                    self.compose_record(t, &record, set)?;
+            for record in self.group.records() {
+                for (n, b) in records.iter_mut().zip(0u32..) {
+                    *n = n.saturating_add(if record.mask & bit(b) == 0 { 0 } else { 2 });
                 }
             }
             let Some(after) = key.after() else { break };
             from = after;
         }
-        if wet {
-            self.compose_end(t, m, set)?;
-            self.end_group()?;
+        let (mut part, mut all) = (0, 1u32);
+        for (n, b) in records.iter().zip(0u32..) {
+            let sum = all.saturating_add(*n);
+            if set & bit(b) != 0 && (part == 0 || sum <= RECORDS) {
+                part |= bit(b);
+                all = sum;
+            }
         }
+        Ok((part, all.max(RECORDS)))
+    }
+
+    /// Walks what M has of the word, and logs what becomes of it.
+    pub(super) fn compose(&mut self, t: u32, m: MapId, set: u64) -> Result<(), Miss> {
+        let word = self.tasks.at(t).word;
+        self.begin_group(12)?;
+        let (kind, epoch, slot) = (Kind::Settled, Epoch(0), Slot(0));
+        self.put_logged(&Record { map: m, word, epoch, kind, mask: set, slot }, None)?;
+        // The version before M's first: X's own, which R and its followers hold.
+        self.tasks.at_mut(t).places = [UNSET; 64];
+        let mut from = GroupKey { map: m, word, epoch: Epoch(1) };
+        let end = GroupKey { map: m, word: word.next(), epoch: Epoch(0) };
+        while let Some(key) = self.layers.next_group(from, end, &mut self.group)? {
+            for n in 0..self.group.records().len() {
+                let Some(record) = self.group.records().get(n).copied() else { break };
+                self.compose_record(t, &record, set)?;
+            }
+            let Some(after) = key.after() else { break };
+            from = after;
+        }
+        self.compose_end(t, m, set)?;
+        self.end_group()?;
         Ok(())
     }
 

@@ -35,14 +35,21 @@ impl<P: Platform> Core<P> {
                 self.blocker(t, &name, 0);
                 return self.refuse(t, refusal);
             }
-            if self.lifecycle.victim_count == 0 {
-                return self.when_logged(t);
-            }
             if self.check_victims(t) {
                 return;
             }
             if self.flag(t, FLAG_DRY_RUN) {
                 return self.list_victims(t);
+            }
+            let items = u32::try_from(self.items(t)).unwrap_or(u32::MAX);
+            if self.flag(t, FLAG_DEFER) && !self.may_change(t, items) {
+                return;
+            }
+            if let Err(fault) = self.defer_needed(t) {
+                return self.fence_command(t, fault);
+            }
+            if self.lifecycle.victim_count == 0 {
+                return self.when_logged(t);
             }
             for n in 0..self.lifecycle.victim_count {
                 if let Some(v) = self.victim(n).and_then(|id| self.vol_of_entity(id)) {
@@ -116,11 +123,7 @@ impl<P: Platform> Core<P> {
             if kind == Some(Kind::Production) {
                 return Err((Refusal::WrongKind, name));
             }
-            if self.flag(t, FLAG_DEFER) && kind == Some(Kind::Snapshot) && self.is_needed(id) {
-                self.defer(id).map_err(|_| (Refusal::Fenced, name))?;
-                continue;
-            }
-            if !self.add_victim(id) {
+            if !self.is_to_be_deferred(t, id) && !self.add_victim(id) {
                 return Err((Refusal::NoMemory, name));
             }
         }
@@ -136,8 +139,23 @@ impl<P: Platform> Core<P> {
             || self.pinned(id)
     }
 
-    fn defer(&mut self, id: EntityId) -> Result<(), Fault> {
-        self.change(id, |e| e.set_flags(FLAG_DEFERRED, true))
+    /// Whether a destroy lets it go on until nobody needs it any more.
+    fn is_to_be_deferred(&self, t: u32, id: EntityId) -> bool {
+        let snapshot = self.catalog.get(id).and_then(Entity::kind) == Some(Kind::Snapshot);
+        self.flag(t, FLAG_DEFER) && snapshot && self.is_needed(id)
+    }
+
+    /// Nothing is in the way of the command: what it names and is needed is to go later.
+    fn defer_needed(&mut self, t: u32) -> Result<(), Fault> {
+        for n in 0..self.items(t) {
+            let Some(id) = self.item(t, n).and_then(|item| self.id_of(&item.name)) else {
+                continue;
+            };
+            if self.is_to_be_deferred(t, id) && !self.is_victim(id) {
+                self.change(id, |e| e.set_flags(FLAG_DEFERRED, true))?;
+            }
+        }
+        Ok(())
     }
 
     fn add_dependants(&mut self) -> Result<(), (Refusal, Name)> {
@@ -155,12 +173,12 @@ impl<P: Platform> Core<P> {
         Ok(())
     }
 
-    /// The first object after `last` that cannot be without `id`: what is based on a snapshot, the
+    /// The next object after `last` that cannot be without `id`: what is based on a snapshot, the
     /// snapshots of a clone.
     fn next_dependant(&self, id: EntityId, last: EntityId) -> Option<EntityId> {
-        let based = self.catalog.dependants(id).map(Entity::id);
-        let owned = self.catalog.snapshots_of_volume(id).map(Entity::id);
-        based.chain(owned).filter(|&d| d > last).min()
+        // A snapshot owns nothing, and on a clone nothing is based: at most one of both has some.
+        let based = self.catalog.dependant_after(id, last);
+        based.or_else(|| self.catalog.snapshot_after(id, last)).map(Entity::id)
     }
 
     /// Answers with every blocker, if there is one.

@@ -30,7 +30,7 @@ mod sweep;
 mod tally;
 
 use crate::api::{Limits, Submit};
-use crate::engine::{Core, Job, Queue, Slab, NONE};
+use crate::engine::{Core, Job, Queue, Slab, HINTS, NONE};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
 use crate::platform::Platform;
@@ -89,6 +89,11 @@ pub(crate) struct Lifecycle<P: Platform> {
     pub(crate) removed: LogPos,
     /// How often all views were made anew.
     pub(crate) views_made: u64,
+    /// The save volume could not grow beyond so many bytes: its limit until another is set or the
+    /// pool is opened again.
+    pub(crate) grows_to: u64,
+    /// Where the volumes of some maps were found last; only to be believed after a look.
+    pub(crate) users: P::Array<u32>,
     pub(crate) sweeper: Sweeper,
     pub(crate) merge: Merge<P>,
     pub(crate) walker: P::Box<runs::Walker>,
@@ -100,6 +105,7 @@ impl<P: Platform> Lifecycle<P> {
     pub(crate) fn new(p: &P, limits: &Limits) -> Result<Self, Fault> {
         let n = usize::try_from(COMMANDS).unwrap_or(0);
         let none = crate::control::EventRow::default();
+        let hints = usize::try_from(HINTS).unwrap_or(0);
         Ok(Self {
             slots: Slab::new(p, COMMANDS, &Slot::default())?,
             inputs: p.blank(n.saturating_mul(INPUT), &0).ok_or(Fault::NoMemory)?,
@@ -116,6 +122,8 @@ impl<P: Platform> Lifecycle<P> {
             event_count: 0,
             removed: LogPos(0),
             views_made: 0,
+            grows_to: u64::MAX,
+            users: p.array(hints, &NONE).ok_or(Fault::NoMemory)?,
             sweeper: Sweeper::new(),
             merge: Merge::new(p, limits)?,
             walker: p.boxed(|| runs::Walker::NEW).ok_or(Fault::NoMemory)?,

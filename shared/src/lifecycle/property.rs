@@ -98,10 +98,7 @@ impl<P: Platform> Core<P> {
         self.lifecycle.edit.name = *name;
         self.catalog.put(&self.lifecycle.edit)?;
         let mut last = EntityId(0);
-        loop {
-            let next =
-                self.catalog.snapshots_of_volume(id).map(Entity::id).filter(|&s| s > last).min();
-            let Some(next) = next else { return Ok(()) };
+        while let Some(next) = self.catalog.snapshot_after(id, last).map(Entity::id) {
             last = next;
             *self.lifecycle.edit = *self.catalog.get(next).ok_or(Fault::Corrupt)?;
             let part = self.lifecycle.edit.name;
@@ -110,6 +107,7 @@ impl<P: Platform> Core<P> {
             self.lifecycle.edit.name = full;
             self.catalog.put(&self.lifecycle.edit)?;
         }
+        Ok(())
     }
 
     /// Runs the commands `Hold` and `Release`.
@@ -121,20 +119,29 @@ impl<P: Platform> Core<P> {
         if kind != Some(Kind::Snapshot) {
             return self.refuse_for(t, Refusal::WrongKind, &name);
         }
-        if !self.may_change(t, 4) {
+        if !self.may_change(t, 6) {
             return;
         }
-        let changed = self.change(id, |e| e.set_flags(FLAG_HELD, on));
-        let dropped = if on { Ok(()) } else { self.release_deferred(t, id) };
-        match changed.and(dropped) {
+        let change = |core: &mut Self| core.change(id, |e| e.set_flags(FLAG_HELD, on));
+        let changed = if on { change(self) } else { self.release_deferred(t, id, change) };
+        match changed {
             Ok(()) => self.when_logged(t),
             Err(fault) => self.fence_command(t, fault),
         }
     }
 
-    fn release_deferred(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
+    /// Nobody holds a snapshot any more, and perhaps nobody needs it: it goes, with its sweep.
+    fn release_deferred(
+        &mut self,
+        t: u32,
+        id: EntityId,
+        release: impl FnOnce(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         self.catalog.reserve(&self.platform, 8)?;
+        self.begin_group(6)?;
+        release(self)?;
         self.drop_deferred(t, id)?;
+        self.end_group()?;
         self.refresh_volumes();
         self.rebuild_views();
         Ok(())
@@ -259,6 +266,8 @@ impl<P: Platform> Core<P> {
     /// Takes over what the pool's properties say of its policies.
     pub(crate) fn take_pool_properties(&mut self) {
         let Some(entity) = self.pool_entity().and_then(|id| self.catalog.get(id)) else { return };
+        // What could not grow may try again.
+        self.lifecycle.grows_to = u64::MAX;
         let s = &mut self.superblock;
         if let Some(value) = entity.property(b"when-full") {
             s.when_full = match value {
@@ -305,7 +314,7 @@ impl<P: Platform> Core<P> {
         if self.catalog.reserve(&self.platform, 8).is_err() {
             return self.refuse(t, Refusal::NoMemory);
         }
-        if !self.may_change(t, 4) {
+        if !self.may_add(t, 4) {
             return;
         }
         match self.record_production(t, &name, dev, size) {
@@ -348,9 +357,7 @@ impl<P: Platform> Core<P> {
             }
             let mut last = EntityId(0);
             let mut needed = false;
-            loop {
-                let owned = self.catalog.snapshots_of_volume(id).map(Entity::id);
-                let Some(next) = owned.filter(|&s| s > last).min() else { break };
+            while let Some(next) = self.catalog.snapshot_after(id, last).map(Entity::id) {
                 last = next;
                 needed = true;
                 let blocker = self.name_of(next);

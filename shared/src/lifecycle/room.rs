@@ -52,7 +52,7 @@ impl<P: Platform> Core<P> {
     fn slots_to_be_had(&self) -> u64 {
         let s = &self.superblock;
         let start = s.slots_start.get();
-        let most = self.geometry.chunk_of(s.save_limit.get().saturating_sub(start)).0;
+        let most = self.geometry.chunk_of(self.save_limit().saturating_sub(start)).0;
         let most = most.min(s.slot_limit.get()).saturating_sub(self.slots.count());
         let more = if s.when_full.get() == 0 { most } else { 0 };
         self.slots.available_to(0).saturating_add(more)

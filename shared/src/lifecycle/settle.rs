@@ -420,29 +420,27 @@ impl<P: Platform> Core<P> {
         if set == 0 {
             return self.end_word(t, true);
         }
-        if !self.log_has_room(320) {
+        // Looked at once to see that all pages are there, then for good.
+        let (set, records) = match self.part_to_settle(t, m, set) {
+            Ok(part) => part,
+            Err(Miss::Page(page)) => {
+                if let Stop::Fault(fault) = self.wait_for_page(t, page) {
+                    self.fence(fault);
+                }
+                return;
+            }
+            Err(Miss::Fault(fault)) => {
+                self.fence(fault);
+                return self.end_word(t, true);
+            }
+        };
+        if !self.log_has_room(records) {
             self.want_checkpoint();
             return self.wait_for_room(t);
         }
-        // Once to see that all pages are there, then for good.
-        for wet in [false, true] {
-            match self.compose(t, m, set, wet) {
-                Ok(()) => {}
-                Err(Miss::Page(page)) if !wet => {
-                    if let Stop::Fault(fault) = self.wait_for_page(t, page) {
-                        self.fence(fault);
-                    }
-                    return;
-                }
-                Err(Miss::Fault(fault)) => {
-                    self.fence(fault);
-                    return self.end_word(t, true);
-                }
-                Err(Miss::Page(_)) => {
-                    self.fence(crate::bug!());
-                    return self.end_word(t, true);
-                }
-            }
+        if let Err(miss) = self.compose(t, m, set) {
+            self.fence(if let Miss::Fault(fault) = miss { fault } else { crate::bug!() });
+            return self.end_word(t, true);
         }
         self.end_walk(t);
         let again = set != self.job(t).set;

@@ -66,8 +66,7 @@ impl<P: Platform> Core<P> {
 
     /// Whether a sweep runs or waits to.
     pub(crate) fn is_sweeping(&self) -> bool {
-        self.lifecycle.sweeper.is_running()
-            || self.catalog.iter().any(|e| e.kind() == Some(Kind::Sweep))
+        self.lifecycle.sweeper.is_running() || self.catalog.first_sweep().is_some()
     }
 
     /// The command `List`.

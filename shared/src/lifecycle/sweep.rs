@@ -75,7 +75,8 @@ impl<P: Platform> Core<P> {
         if self.space.giving_up.is_some() {
             return;
         }
-        if !self.catalog.iter().any(|e| e.kind() == Some(Kind::Sweep)) {
+        // Asked for with every request: the catalogue may be large.
+        if self.catalog.first_sweep().is_none() {
             return;
         }
         let Some(t) = self.tasks.take() else { return };
@@ -164,9 +165,7 @@ impl<P: Platform> Core<P> {
 
     /// Chooses the map to sweep and starts at its beginning.
     fn next_sweep(&mut self, t: u32) -> bool {
-        let Some(entity) = self.catalog.iter().find(|e| e.kind() == Some(Kind::Sweep)) else {
-            return false;
-        };
+        let Some(entity) = self.catalog.first_sweep() else { return false };
         let (id, map, what) = (entity.id(), entity.map(), entity.sweep.what.get());
         let volume = self.catalog.volume_of_map(map).and_then(crate::format::entity::Entity::kind);
         let s = &mut self.lifecycle.sweeper;
@@ -307,7 +306,9 @@ impl<P: Platform> Core<P> {
             self.layers.fresh.remove(piece.group(), piece.mask)?;
             self.layers.pending.remove(piece.group(), piece.mask)?;
             if piece.kind.has_slots() {
-                self.count_used(piece.map, i64::from(piece.slots()).saturating_neg());
+                if self.lifecycle.sweeper.production || self.lifecycle.sweeper.head {
+                    self.count_used(piece.map, i64::from(piece.slots()).saturating_neg());
+                }
                 for free in free_run(piece.slot, u64::from(piece.slots())) {
                     self.put_logged(&free, None)?;
                 }

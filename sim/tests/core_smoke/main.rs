@@ -5,6 +5,9 @@
 #![expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 
 mod ahead;
+mod corners;
+mod costs;
+mod counting;
 mod counts;
 mod devices;
 mod discards;

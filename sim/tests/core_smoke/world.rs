@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 
-use rwsnap::platform::Host;
 use rwsnap_core::api::{Device, Done, Limits, Op, Request, Seg, Step, StepId, Submit};
 use rwsnap_core::control::{
     Command, EntityRow, EventRow, Item, Name, PoolRow, Refusal, Reply, Verb, FLAG_COUNT,
@@ -20,6 +19,8 @@ use rwsnap_core::units::Dev;
 use rwsnap_core::Core;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::counting::Counting as Host;
+
 const CHUNK: usize = 4096;
 
 pub(crate) struct World {
@@ -27,6 +28,8 @@ pub(crate) struct World {
     pub(crate) disks: Vec<Vec<u8>>,
     /// Every step that was carried out.
     pub(crate) steps: Vec<Step>,
+    /// Which steps fail.
+    pub(crate) fails: fn(&Step) -> bool,
     units: Vec<u8>,
     clients: HashMap<u64, Vec<u8>>,
     finished: HashMap<u64, Result<(), Fault>>,
@@ -51,6 +54,8 @@ pub(crate) struct Setup {
     /// Whether devices have a volatile cache, and know FUA.
     pub(crate) volatile: bool,
     pub(crate) fua: bool,
+    /// The pool's newest epoch, if it is to be another one.
+    pub(crate) epoch: Option<u32>,
 }
 
 pub(crate) const USUAL: Setup = Setup {
@@ -61,6 +66,7 @@ pub(crate) const USUAL: Setup = Setup {
     limits: LIMITS,
     volatile: true,
     fua: false,
+    epoch: None,
 };
 
 impl Setup {
@@ -104,7 +110,9 @@ impl Setup {
         for at in COPIES {
             finder.feed(&Host, &save[at as usize..at as usize + 4096]);
         }
-        Core::open(Host, &self.limits, self.device(save), finder.finish().unwrap())
+        let mut superblock = *finder.finish().unwrap();
+        superblock.epoch = self.epoch.map_or(superblock.epoch, Into::into);
+        Core::open(Host, &self.limits, self.device(save), &superblock)
     }
 }
 
@@ -126,6 +134,7 @@ impl World {
             core: setup.core(&disks[0]).unwrap(),
             disks,
             steps: Vec::new(),
+            fails: |_| false,
             units: vec![0; 512 * CHUNK],
             clients: HashMap::new(),
             finished: HashMap::new(),
@@ -168,7 +177,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, id: StepId, step: Step) {
+    pub(crate) fn carry_out(&mut self, id: StepId, step: Step) {
         self.steps.push(step);
         match step {
             Step::Finish { cookie, outcome } => {
@@ -182,6 +191,9 @@ impl World {
                 return;
             }
             Step::Wake => return,
+            _ if (self.fails)(&step) => {
+                return self.core.complete(id, &Done::failed(Fault::Io));
+            }
             _ => {}
         }
         let (meta, sums) = match step {
@@ -367,11 +379,16 @@ impl World {
 
     /// Submits a read, and does nothing about it yet.
     pub(crate) fn begin_read(&mut self, name: &str, at: u64, len: u64) {
-        let handle = self.core.attach(name.as_bytes(), false).unwrap().handle;
+        self.begin_request(name, Op::Read, at, vec![0; len as usize]);
+    }
+
+    /// Submits a request, and does nothing about it yet.
+    pub(crate) fn begin_request(&mut self, name: &str, op: Op, at: u64, data: Vec<u8>) {
+        let handle = self.core.attach(name.as_bytes(), op != Op::Read).unwrap().handle;
         self.cookie += 1;
-        let (cookie, len) = (self.cookie, len as u32);
-        self.clients.insert(cookie, vec![0; len as usize]);
-        let request = Request { volume: handle, op: Op::Read, at, len, cookie };
+        let (cookie, len) = (self.cookie, data.len() as u32);
+        self.clients.insert(cookie, data);
+        let request = Request { volume: handle, op, at, len, cookie };
         assert_eq!(self.core.submit(&request), Submit::Queued);
     }
 

@@ -17,15 +17,11 @@ use crate::units::{Dev, PAGE_BYTES};
 impl<P: Platform> Core<P> {
     /// Flushes the save volume, then goes to the phase `next`.
     pub(super) fn checkpoint_flush(&mut self, next: Phase) -> Result<(), Fault> {
-        let volumes = self.vols.top();
         let closing = next == Phase::Superblock && self.checkpoint.clean;
-        if closing && self.steps.room() < volumes.saturating_add(8).min(self.steps.enough()) {
+        if closing && !self.flush_productions() {
             return Ok(());
         }
         self.checkpoint.phase = next;
-        if closing {
-            self.flush_productions();
-        }
         if self.save.volatile {
             let step = Step::Flush { dev: Dev::SAVE };
             self.checkpoint.io = self.checkpoint.io.saturating_add(1);
@@ -36,8 +32,14 @@ impl<P: Platform> Core<P> {
 
     /// What productions hold when the pool is closed must still be there when the superblock says
     /// that it was closed in order: else they would seem to have been changed behind our back.
-    fn flush_productions(&mut self) {
-        for v in 0..self.vols.top() {
+    /// False while there are more of them than steps can be open at once.
+    fn flush_productions(&mut self) -> bool {
+        let from = u32::try_from(self.checkpoint.index).unwrap_or(0);
+        for v in from..self.vols.top() {
+            if self.steps.room() == 0 {
+                return false;
+            }
+            self.checkpoint.index = u64::from(v).saturating_add(1);
             let vol = self.vols.at(v);
             if vol.live && !vol.clone && vol.fast.is_some() && vol.volatile {
                 let step = Step::Flush { dev: vol.dev };
@@ -45,6 +47,7 @@ impl<P: Platform> Core<P> {
                 self.open_step(Owner::Checkpoint, step, [Piece::None; SEGS], 0);
             }
         }
+        true
     }
 
     /// Makes the superblock of the checkpoint and writes two copies of it.
@@ -214,15 +217,19 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    /// Whether nothing is under way but what clones have written since the last flush.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.tasks.left() == self.tasks.len()
+            && self.flush.round == crate::engine::flush::Round::Idle
+            && self.layers.pending.is_empty()
+    }
+
     /// Goes on with closing: when nothing is under way, the last checkpoint begins.
     pub(crate) fn run_close(&mut self) {
         if !self.closing || self.closed.is_some() || self.fenced.is_some() {
             return;
         }
-        let idle = self.tasks.left() == self.tasks.len()
-            && self.flush.round == crate::engine::flush::Round::Idle
-            && self.layers.pending.is_empty();
-        if !idle {
+        if !self.is_at_rest() {
             return;
         }
         if !self.layers.fresh.is_empty() {

@@ -59,6 +59,8 @@ impl<P: Platform> Core<P> {
             return Ok(());
         }
         self.checkpoint.wanted = false;
+        // One that begins while something is still under way is not the last.
+        let clean = self.closing && self.is_at_rest() && self.layers.fresh.is_empty();
         self.log.seal(&self.platform);
         self.commit.wanted = true;
         self.note_usage();
@@ -72,7 +74,7 @@ impl<P: Platform> Core<P> {
         c.pos = self.log.head();
         c.hash = self.log.head_hash();
         c.counters = self.counters;
-        c.clean = self.closing;
+        c.clean = clean;
         c.index = 0;
         c.catalog = old;
         c.phase = Phase::Durable;
@@ -296,6 +298,7 @@ impl<P: Platform> Core<P> {
             self.checkpoint.index = page.saturating_add(1);
         }
         if self.written()? {
+            self.checkpoint.index = 0;
             self.checkpoint.phase = Phase::Flush;
         }
         Ok(())
