@@ -168,6 +168,74 @@ fn a_server_that_ends_takes_no_client() {
     place.check();
 }
 
+/// Offset, length and flags of each extent, as `nbdinfo --map` shows them.
+fn map(place: &Place, name: &str) -> Vec<[u64; 3]> {
+    let uri = format!("nbd+unix:///{name}?socket={}", place.path("n.sock").display());
+    let output = Command::new("nbdinfo").args(["--map", &uri]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let numbers = |line: &str| {
+        let mut fields = line.split_whitespace().map(|field| field.parse().unwrap());
+        [(); 3].map(|()| fields.next().unwrap_or(u64::MAX))
+    };
+    said.lines()
+        .map(|line| numbers(line.split("data").next().unwrap().split("hole").next().unwrap()))
+        .collect()
+}
+
+/// All of every volume was said to be allocated.
+#[test]
+fn a_sparse_production_is_said_to_be_sparse() {
+    const MIB: u64 = 1 << 20;
+    for reactors in ["1", "4"] {
+        let place = Place::new();
+        let image = place.path("prod.img");
+        fs::File::create(&image).unwrap().set_len(SIZE).unwrap();
+        let image = image.to_str().unwrap().to_owned();
+        place.ok(&["-q", "create", "save.img", "--size", "64M", "--production", &image]);
+        let server = Server::start(&place, &["--nbd", "unix:n.sock", "--reactors", reactors]);
+        assert_eq!(map(&place, "prod"), [[0, SIZE, 3]]);
+        let mut prod = client(&place, "prod");
+        prod.write(MIB, &vec![7; 1 << 20], false).unwrap();
+        prod.write(4 * MIB + CHUNK, &vec![7; 4096], false).unwrap();
+        let sparse = [
+            [0, MIB, 3],
+            [MIB, MIB, 0],
+            [2 * MIB, 2 * MIB + CHUNK, 3],
+            [4 * MIB + CHUNK, CHUNK, 0],
+            [4 * MIB + 2 * CHUNK, SIZE - 4 * MIB - 2 * CHUNK, 3],
+        ];
+        assert_eq!(map(&place, "prod"), sparse);
+        prod.zero(MIB, 1 << 20, 0).unwrap();
+        assert_eq!(map(&place, "prod")[0], [0, 4 * MIB + CHUNK, 3], "a hole again");
+        prod.write(MIB, &vec![7; 1 << 20], false).unwrap();
+        // More extents than a reply has room for, and just one.
+        for n in 0..100 {
+            prod.write(8 * MIB + 4 * n * CHUNK, &vec![7; 4096], false).unwrap();
+        }
+        assert_eq!(map(&place, "prod").len(), 5 + 200);
+        assert_eq!(prod.block_status(0, 16 << 20, true).unwrap().len(), 1);
+        // What is read from elsewhere is allocated, whatever the file in place says.
+        place.ok(&["snapshot", "prod@a"]);
+        assert_eq!(map(&place, "prod@a"), [[0, SIZE, 0]]);
+        assert_eq!(map(&place, "prod").len(), 5 + 200);
+        prod.zero(0, 16 << 20, 0).unwrap();
+        drop(prod);
+        let restore = ["restore", "prod", "--from", "prod@a", "--rate", "0", "--no-undo"];
+        place.ok(&restore);
+        let seen = map(&place, "prod");
+        let data = |at: u64| seen.iter().any(|e| e[2] == 0 && e[0] <= at && at < e[0] + e[1]);
+        assert!(data(MIB) && data(2 * MIB - 1) && data(4 * MIB + CHUNK), "{seen:?}");
+        let copied = ["--destination-is-zero", "nbd+unix:///prod?socket=n.sock", "copy.img"];
+        let mut copy = Command::new("nbdcopy");
+        assert!(copy.args(copied).current_dir(place.path(".")).status().unwrap().success());
+        assert!(fs::read(place.path("copy.img")).unwrap() == place.read("prod@a", 0, SIZE));
+        place.ok(&["stop"]);
+        server.ended();
+        place.check();
+    }
+}
+
 /// Growing fails, and neither the error nor the kernel's signal for it ends the server.
 #[test]
 fn a_limit_on_files_is_a_full_save_volume() {
