@@ -3,13 +3,14 @@
 //! A pool that is served, as NBD clients find it: what the tests of the protocol's machines and of
 //! bare disks cannot show.
 
-#[expect(dead_code, reason = "each test binary uses a part of it")]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod pool;
-#[expect(dead_code, reason = "each test binary uses a part of it")]
+#[expect(dead_code, reason = "other tests use the rest")]
 #[path = "pool/server.rs"]
 mod server;
-#[expect(dead_code, reason = "each test binary uses a part of it")]
+#[expect(dead_code, reason = "other tests use the rest")]
 #[path = "nbd_common/speak.rs"]
+#[expect(clippy::cast_possible_truncation, reason = "numbers cut on purpose")]
 mod speak;
 
 use std::fs;
