@@ -251,7 +251,7 @@ row!(
         /// First writes (chunks copied) since the pool was opened.
         copied: U64,
         /// Steps given out since then: reads, writes and flushes of the save volume, then of
-        /// production.
+        /// production; without those of notes.
         io: [U64; 6],
         /// Log records written since then.
         log_records: U64,
@@ -265,8 +265,11 @@ row!(
         low_water: U32,
         /// 1 if the save volume is full, and writes or a restore's merge wait for slots.
         full: U32,
+        /// Steps given out for notes: when nothing happens, a record of the log names what is
+        /// durable. That takes a write and a flush, whenever the clock wants it.
+        notes: U64,
         /// Zero.
-        reserved: [u8; 84],
+        reserved: [u8; 76],
     }
 );
 

@@ -47,6 +47,8 @@ pub(crate) struct Commit {
     fua: bool,
     /// A record, or a superblock, names all before it as durable.
     pub(crate) noted: LogPos,
+    /// The batch under way is a note, and nothing else.
+    pub(crate) note: bool,
     /// What was durable when the clock moved last.
     still: LogPos,
     /// Something wants to be written.
@@ -81,6 +83,7 @@ impl<P: Platform> Core<P> {
             return;
         }
         self.commit.wanted = false;
+        self.commit.note = false;
         // All before the batch is durable: what it writes with FUA is a prefix too (I-6). Of many
         // writes each would pay for itself what one flush does for all; the log alone, if it is
         // one write, need not wait for its flush to be asked for, even where FUA comes to that.
@@ -436,5 +439,9 @@ impl<P: Platform> Core<P> {
             Err(fault) => self.fence(fault),
         }
         self.commit.wanted = true;
+        // At once: nobody who comes later in this turn shares its record.
+        let alone = self.commit.copies.head == NONE;
+        self.run_commit();
+        self.commit.note = alone && self.commit.phase != Phase::Idle;
     }
 }

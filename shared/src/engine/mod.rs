@@ -109,6 +109,8 @@ pub(crate) struct Stats {
     pub(crate) copied: u64,
     /// Reads, writes and flushes of the save volume, then of production.
     pub(crate) io: [u64; 6],
+    /// Steps of notes, which are not in `io`.
+    pub(crate) notes: u64,
     pub(crate) log_records: u64,
     pub(crate) checkpoints: u64,
 }
@@ -197,8 +199,8 @@ impl<P: Platform> Core<P> {
             self.work();
         }
         let next = self.steps.pop();
-        if let Some((_, step)) = next {
-            self.count_step(step);
+        if let Some((id, step)) = next {
+            self.count_step(id, step);
         }
         next
     }
@@ -390,13 +392,18 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    fn count_step(&mut self, step: Step) {
+    fn count_step(&mut self, id: StepId, step: Step) {
         let (dev, kind) = match step {
             Step::Read { dev, .. } => (dev, 0),
             Step::Write { dev, .. } | Step::Zero { dev, .. } => (dev, 1),
             Step::Flush { dev } => (dev, 2),
             _ => return,
         };
+        let owner = self.steps.get(id).map(|open| open.owner);
+        if self.commit.note && matches!(owner, Some(Owner::Log | Owner::CommitFlush)) {
+            self.stats.notes = self.stats.notes.saturating_add(1);
+            return;
+        }
         let at = if dev.0 == 0 { kind } else { 3 + kind };
         if let Some(n) = self.stats.io.get_mut(at) {
             *n = n.saturating_add(1);

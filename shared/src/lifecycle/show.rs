@@ -56,6 +56,7 @@ impl<P: Platform> Core<P> {
             log_records: self.stats.log_records.into(),
             checkpoints: self.stats.checkpoints.into(),
             events: self.lifecycle.event_count.into(),
+            notes: self.stats.notes.into(),
             ..PoolRow::default()
         };
         for (to, from) in row.io.iter_mut().zip(self.stats.io) {

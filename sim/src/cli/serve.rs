@@ -85,13 +85,14 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self, global: &Global) -> Outcome {
+        // Locked before it is read: until then another server may write a later superblock.
+        let save = Volume::open(&self.save, Access::Own, self.cache_mode())?;
         let superblock = identify::superblock(&self.save)?.ok_or_else(|| {
             Failure::new(format!(
                 "{} is not a save volume; `rwsnap create` makes one",
                 self.save.display()
             ))
         })?;
-        let save = Volume::open(&self.save, Access::Own, self.cache_mode())?;
         let control = match &self.control {
             Some(path) => path.clone(),
             None => locate::default_socket(superblock.pool)?,

@@ -58,5 +58,6 @@ pub const NAME_MAX: usize = 256;
 /// Bytes of data that an option may bring; more is discarded and refused.
 pub const OPTION_MAX: usize = 8 << 10;
 
-/// Options that a client may send before it is cut off.
-pub const OPTIONS_MAX: u32 = 64;
+/// Options that a client may send before it is cut off. Some ask two or three things of each export
+/// that there is, on one connection; the time that they may take bounds them as well.
+pub const OPTIONS_MAX: u32 = 8192;

@@ -198,7 +198,7 @@ impl Reactor {
 
 impl Reactor {
     /// The I/O of a request that passed is complete.
-    fn leave_guard(&mut self, work: u32, via: Via) {
+    pub(super) fn leave_guard(&mut self, work: u32, via: Via) {
         let (Via::Passed(_, token), Some(work)) = (via, self.works.get(work)) else { return };
         let volume = self.conns.get(work.conn).and_then(|conn| conn.volume.as_ref());
         if let Some(Volume::Pooled { fast: Some(fast), .. }) = volume {

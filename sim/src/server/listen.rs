@@ -5,6 +5,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -89,7 +90,9 @@ fn unix(path: &Path) -> io::Result<OwnedFd> {
     let name = path.display().to_string();
     let mask = umask(Mode::from_bits_truncate(0o177));
     let bound = UnixListener::bind(path).or_else(|error| {
+        // To connect to what is no socket at all is refused in the same way.
         let stale = error.kind() == io::ErrorKind::AddrInUse
+            && is_socket(path)
             && UnixStream::connect(path)
                 .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
         if !stale {
@@ -100,6 +103,10 @@ fn unix(path: &Path) -> io::Result<OwnedFd> {
     });
     umask(mask);
     Ok(bound.map_err(|error| named(&error, &name))?.into())
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
 impl Reactor {
@@ -163,7 +170,7 @@ impl Reactor {
     pub(super) fn close_listeners(&mut self) {
         for (number, listener) in (0..).zip(&self.listeners) {
             if listener.accepting {
-                self.ring.cancel(Token::Accept(number).pack(), Token::Ignore.pack());
+                self.ring.cancel_accept(Token::Accept(number).pack(), Token::Ignore.pack());
             }
         }
         for listener in std::mem::take(&mut self.listeners) {

@@ -10,6 +10,7 @@
 //! drive    a visit to the core: what has come up in, what is to be done out
 //! steps    the core's steps -> operations on disks
 //! outflow  replies of a turn -> one message
+//! status   what is allocated
 //! control  commands of the command line
 //! ```
 //!
@@ -35,6 +36,7 @@ mod reactor;
 mod run;
 mod shared;
 mod slab;
+mod status;
 mod steps;
 mod token;
 mod volume;

@@ -5,8 +5,8 @@
 use std::io;
 use std::time::Instant;
 
-use crate::nbd::reply::{status_bytes, REPLY_MAX};
-use crate::nbd::{Command, Refused, Replies};
+use crate::nbd::reply::{Extent, REPLY_MAX};
+use crate::nbd::{Command, Refused, Replies, Request};
 use crate::uring::Span;
 
 use super::conn::{Out, HEADS, VECTORS};
@@ -58,14 +58,18 @@ impl Reactor {
                     replies.failed(request.cookie, failure.error, failure.why, out)
                 });
             }
-            (None, Command::BlockStatus { one }) => self.reply(id, none, |replies, out| {
-                let room = out.get_mut(..status_bytes(1)).unwrap_or_default();
-                replies.block_status(&request, one, [], room).unwrap_or(0)
-            }),
+            (None, Command::BlockStatus { one }) => self.answer_status(number, one),
             (None, _) => {
                 self.reply(id, none, |replies, out| replies.done(request.cookie, out));
             }
         }
+    }
+
+    /// Queues a block status of as many extents as a reply has room for.
+    pub(super) fn reply_status(&mut self, id: u32, request: &Request, one: bool, of: Vec<Extent>) {
+        self.reply(id, Span::default(), |replies, out| {
+            replies.block_status(request, one, of, out).unwrap_or(0)
+        });
     }
 
     /// Queues the data of a part of a read, with the head in front of the first one.

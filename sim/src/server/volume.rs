@@ -8,7 +8,7 @@ use rwsnap_core::api::Handle;
 use rwsnap_core::control;
 
 use crate::nbd::{Export, Exports, Refusal};
-use crate::store::engine::Hot;
+use crate::store::engine::{Engine, Hot};
 
 use super::config::Plain;
 use super::pool::Pool;
@@ -107,11 +107,7 @@ impl Exports for Door<'_> {
     fn find(&self, name: &str) -> Result<Export, Refusal> {
         match &self.shared.pool {
             None => self.bare(name).map(|bare| bare.export.clone()),
-            Some(pool) => {
-                let (export, volume) = pool.enter(name, false)?;
-                pool.detach(&volume);
-                Ok(export)
-            }
+            Some(pool) => pool.look(name),
         }
     }
 
@@ -121,7 +117,7 @@ impl Exports for Door<'_> {
                 let bare = self.bare(name)?;
                 (bare.export.clone(), Volume::Bare { disk: bare.disk })
             }
-            Some(pool) => pool.enter(name, true)?,
+            Some(pool) => pool.enter(name)?,
         };
         if let (Some(pool), Some(before)) = (&self.shared.pool, self.entered.replace(Some(volume)))
         {
@@ -133,12 +129,27 @@ impl Exports for Door<'_> {
 
 impl Pool {
     /// Opens a volume for a client.
-    pub(crate) fn enter(&self, name: &str, write: bool) -> Result<(Export, Volume), Refusal> {
+    pub(crate) fn enter(&self, name: &str) -> Result<(Export, Volume), Refusal> {
+        self.open_in(self.core().as_mut(), name)
+    }
+
+    /// How a volume would look to a client who opened it now.
+    fn look(&self, name: &str) -> Result<Export, Refusal> {
+        // Under one lock: nobody is refused anything because somebody looks.
         let mut core = self.core();
-        let name = if name.is_empty() { only_production(core.as_ref())? } else { name.to_owned() };
-        let (opened, fast) = core.enter(name.as_bytes(), write).map_err(refusal)?;
-        let block = core.block();
+        let (export, volume) = self.open_in(core.as_mut(), name)?;
+        if let Volume::Pooled { handle, .. } = volume {
+            core.detach(handle);
+        }
         drop(core);
+        self.poke();
+        Ok(export)
+    }
+
+    fn open_in(&self, core: &mut dyn Engine, name: &str) -> Result<(Export, Volume), Refusal> {
+        let name = if name.is_empty() { only_production(core)? } else { name.to_owned() };
+        let (opened, fast) = core.enter(name.as_bytes(), true).map_err(refusal)?;
+        let block = core.block();
         let export = Export {
             id: u64::from(opened.handle.0),
             name,
@@ -162,7 +173,7 @@ impl Pool {
 }
 
 /// The production, if there is just one: the default export.
-fn only_production(core: &dyn crate::store::engine::Engine) -> Result<String, Refusal> {
+fn only_production(core: &dyn Engine) -> Result<String, Refusal> {
     match core.productions().as_slice() {
         [only] => Ok(only.name.clone()),
         _ => Err(Refusal::Unknown),

@@ -190,7 +190,13 @@ impl Ring {
         self.queue(opcode::MsgRingData::new(types::Fd(ring), 0, there, None).build(), token);
     }
 
-    /// Cancels the operation of that token, if it is still under way.
+    /// Ends the accept of that token, if it is still under way: until then the socket listens,
+    /// also when it was closed.
+    pub fn cancel_accept(&mut self, victim: u64, token: u64) {
+        self.cancel(victim | ACCEPT, token);
+    }
+
+    /// Cancels the operation of that token, if it is still under way and no accept.
     pub fn cancel(&mut self, victim: u64, token: u64) {
         self.queue(opcode::AsyncCancel::new(victim).build(), token);
     }

@@ -111,3 +111,30 @@ fn used_and_referred_are_what_a_naive_count_finds() {
         compare(&mut w, &all, &format!("after a crash, {seed}"));
     }
 }
+
+/// A note came between the first writes that a test counted, when the machine was busy.
+#[test]
+fn what_is_noted_when_nothing_happens_is_no_part_of_what_writes_take() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    let mut now = 0;
+    let mut idle = |w: &mut World| {
+        for _ in 0..4 {
+            now += 100_000_000;
+            w.core.tick(now);
+            w.drain();
+        }
+    };
+    let (before, records) = (w.status(), w.status().log_records.get());
+    for chunk in 0..20 {
+        idle(&mut w);
+        w.write("prod", chunk * 7 * CHUNK, 9, CHUNK as usize);
+    }
+    idle(&mut w);
+    let after = w.status();
+    let took: Vec<u64> =
+        after.io.iter().zip(before.io).map(|(after, before)| after.get() - before.get()).collect();
+    assert_eq!(took, [0, 40, 20, 20, 20, 0], "a read and three writes each, and a flush");
+    assert_eq!(after.log_records.get() - records, 41, "the snapshot's note, too");
+    assert_eq!(after.notes.get() - before.notes.get(), 42, "a write and a flush each");
+}

@@ -3,7 +3,7 @@
 //! A server of the pool in a folder.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::pool::Place;
@@ -22,8 +22,12 @@ impl Server {
 
     /// As `start`, with the save volume somewhere else.
     pub(crate) fn start_on(place: &Place, save: &str, args: &[&str]) -> Self {
-        let mut command = place.command(&["serve", save]);
-        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+        Self::of(place.command(&["serve", save]).args(args))
+    }
+
+    /// As `start`, by this command.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut uris = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
             if line == "rwsnap: ready" {
