@@ -133,7 +133,8 @@ impl<E: Engine> World<E> {
         self.now += 1;
         self.machine.now = self.now;
         let w = self.plan.weights;
-        let step = if self.machine.open() == 0 { 0 } else { w.step };
+        let waits = |i| self.machine.is_patient(i, self.now, &self.plan);
+        let step = if (0..self.machine.open()).all(waits) { 0 } else { w.step };
         match self.rng.weighted(&[step, w.io, w.command, w.session, w.tick]) {
             0 if step > 0 => self.end_step()?,
             1 => {
@@ -161,8 +162,12 @@ impl<E: Engine> World<E> {
     fn choose_step(&mut self) -> usize {
         let free: Vec<usize> = (0..self.machine.open())
             .filter(|&i| !self.machine.is_stuck(i, self.now, &self.plan))
+            .filter(|&i| !self.machine.is_patient(i, self.now, &self.plan))
             .collect();
-        let all: Vec<usize> = (0..self.machine.open()).collect();
+        let mut all: Vec<usize> = (0..self.machine.open()).collect();
+        if !all.iter().all(|&i| self.machine.is_patient(i, self.now, &self.plan)) {
+            all.retain(|&i| !self.machine.is_patient(i, self.now, &self.plan));
+        }
         let from = if free.is_empty() { &all } else { &free };
         match self.plan.order {
             Order::Fifo => from[0],
