@@ -156,6 +156,7 @@ impl<E: Engine> World<E> {
             fenced: false,
             restoring: self.restoring,
             policies: self.policies,
+            discard_copies: self.discard_copies,
         };
         world.trace.say(|| "-- another story".into());
         let lived = world.live();

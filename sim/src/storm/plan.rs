@@ -100,6 +100,8 @@ pub(super) struct Plan {
     pub span: u64,
     /// Percent of the requests that go to a few chunks only.
     pub hot: u64,
+    /// Percent of the requests that begin where the session's last one ended.
+    pub stream: u64,
     /// Percent of the steps that take long.
     pub stuck: u64,
     /// Percent of the clients' reads of slots that take until little else is left to do.
@@ -159,6 +161,7 @@ impl Plan {
             burst: rng.pick(&[1, 1, 4, 50]),
             span: rng.pick(&[1, 2, 4, 20]),
             hot: rng.pick(&[0, 50, 90]),
+            stream: rng.pick(&[0, 0, 50]),
             stuck: rng.pick(&[0, 0, 3, 15]),
             patient: rng.pick(&[0, 0, 10]),
             order: Order::Random,
@@ -184,6 +187,7 @@ impl Plan {
             1 | 2 => (plan.turns, plan.images) = (100, 1000),
             3 | 4 => plan.reuse_soon(&mut rng),
             5 | 6 => plan.crash_again(),
+            7 | 8 => plan.streams(&mut rng),
             _ => {}
         }
         if rng.chance(25) {
@@ -217,6 +221,27 @@ impl Plan {
         (self.turns, self.images, self.stories) = (200, 60, 50);
         (self.depth, self.burst) = (4, 1);
         self.weights = Weights { step: 40, io: 8, command: 25, session: 2, tick: 2 };
+    }
+
+    /// Long volumes, written from one end to the other, and room to copy ahead.
+    fn streams(&mut self, rng: &mut Rng) {
+        (self.block, self.chunk) = (4096, 4096);
+        let chunks = rng.pick(&[300, 700]);
+        self.productions = vec![Self::draw_device(rng, chunks * 4096, 4096)];
+        self.slots = chunks * 3;
+        let size = self.slots * 4096 + (self.log_blocks + self.pages + 40) * 4096;
+        self.save = Self::draw_device(rng, size, 4096);
+        self.save_limit = size;
+        self.limits = Limits {
+            cache_pages: 64,
+            delta_records: 4096,
+            requests: 64,
+            copy_units: rng.pick(&[300, 512]),
+        };
+        self.copy_span = rng.pick(&[4096, 1 << 19, 1 << 20]);
+        (self.stream, self.span, self.hot, self.depth) = (95, 4, 0, 4);
+        (self.images, self.crashes) = (10, 40);
+        self.mix = Mix { read: 10, write: 90, zero: 5, discard: 5, flush: 4 };
     }
 
     fn draw_device(rng: &mut Rng, size: u64, block: u32) -> Device {
