@@ -16,10 +16,12 @@ fn storm(options: &Options) -> Summary {
 }
 
 /// What has to happen now and then, or the storm does not try what it should.
-const KINDS: [&str; 74] = [
+const KINDS: [&str; 82] = [
     "cancel of a restore",
     "clone of a clone's snapshot",
     "close",
+    "copy ahead",
+    "copy span of several words",
     "crash at a step of the recovery",
     "crash during a restore",
     "cut off by force",
@@ -29,6 +31,7 @@ const KINDS: [&str; 74] = [
     "destroy of several",
     "discard of a clone",
     "discard of production",
+    "discard of production that copies for a clone",
     "during a restore: clone",
     "during a restore: destroy",
     "during a restore: rate",
@@ -44,6 +47,7 @@ const KINDS: [&str; 74] = [
     "fenced",
     "flush of a clone",
     "flush of production",
+    "FUA on a device without it",
     "hold",
     "I/O error is reported",
     "listed: damaged",
@@ -53,6 +57,9 @@ const KINDS: [&str; 74] = [
     "no space for a clone",
     "no space for production",
     "passed straight through",
+    "production with a short last chunk",
+    "production without a cache",
+    "productions of several sizes",
     "read during a restore",
     "read of a clone",
     "read of a snapshot",
@@ -74,6 +81,7 @@ const KINDS: [&str; 74] = [
     "rot does no harm",
     "rot is refused at opening",
     "rot is reported in place",
+    "save volume without a cache",
     "set copy-span",
     "set discard",
     "set quota",
