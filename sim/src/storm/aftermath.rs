@@ -96,7 +96,7 @@ impl<E: Engine> World<E> {
                 println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
             }
             let (mut model, pairs) = judged?;
-            if rng.chance(15) {
+            if rng.chance(self.plan.stories) {
                 model.adopt(&sweep.rows, &pairs);
                 model.settle(&sweep, &pairs);
                 self.afterlife(machine, model, rng.fork())?;
@@ -133,7 +133,10 @@ impl<E: Engine> World<E> {
     /// Another story goes on from a crash for a while, until it crashes as well.
     fn afterlife(&mut self, machine: Machine<E>, model: Model, rng: Rng) -> Result<(), Wrong> {
         let mut plan = self.plan.clone();
-        (plan.images, plan.crashes, plan.closes) = (0, 0, 0);
+        // Now and then it is looked at as well, but no third story begins.
+        let looks = self.plan.stories > 15 || self.rng.chance(25);
+        (plan.images, plan.crashes, plan.closes) = (if looks { 300 } else { 0 }, 0, 0);
+        plan.stories = 0;
         let mut world = Self {
             plan,
             rng,
@@ -153,6 +156,7 @@ impl<E: Engine> World<E> {
             fenced: false,
             restoring: self.restoring,
             policies: self.policies,
+            discard_copies: self.discard_copies,
         };
         world.trace.say(|| "-- another story".into());
         let lived = world.live();
@@ -168,6 +172,7 @@ impl<E: Engine> World<E> {
         let turns = self.rng.pick(&[8, 30, 120]);
         for _ in 0..self.rng.below(turns) {
             self.turn()?;
+            self.glance()?;
         }
         self.crash()
     }

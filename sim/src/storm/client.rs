@@ -22,6 +22,8 @@ pub(super) struct Session<E: Engine> {
     pub flying: u64,
     /// Goes once they are done.
     pub leaving: bool,
+    /// Where its last request ended.
+    pub next: u64,
 }
 
 /// A request under way.
@@ -94,7 +96,7 @@ impl<E: Engine> World<E> {
                     return Err(format!("{name} is number {}, another than it was", opened.id.0));
                 }
                 self.trace.say(|| format!("{:6} open {name}, write {write}", self.now));
-                self.sessions.push(Session { key, opened, flying: 0, leaving: false });
+                self.sessions.push(Session { key, opened, flying: 0, leaving: false, next: 0 });
             }
             Err(refusal) => self.may_refuse_open(&name, key, refusal)?,
         }
@@ -151,7 +153,10 @@ impl<E: Engine> World<E> {
         let writes = !session.opened.read_only
             && !matches!(self.model.entities[&key].sort, Sort::Snapshot(_));
         let op = self.choose_op(writes);
-        let (at, len) = self.choose_extent(key, op);
+        let (at, len) = self.choose_extent(index, op);
+        if len != 0 {
+            self.sessions[index].next = at + len;
+        }
         self.begin(key, op, at, len);
         let blocks = (at..at + len).map(|b| self.content(key, op, b)).collect();
         let io = Io { handle, op, at, blocks, left: 0, failed: None };
@@ -166,7 +171,10 @@ impl<E: Engine> World<E> {
             format!("{:6} #{number} {op:?} {name} {at}+{len} version {}", self.now, self.versions)
         });
         self.asked.insert(number, asked);
-        self.machine.drain()
+        self.machine.drain()?;
+        let ahead = self.plan.stream > 90 && self.machine.core.copies_ahead();
+        self.tally.kinds.saw_if(ahead, "copy ahead");
+        Ok(())
     }
 
     fn choose_op(&mut self, writes: bool) -> Op {
@@ -184,12 +192,16 @@ impl<E: Engine> World<E> {
     }
 
     /// First block and blocks of a request.
-    fn choose_extent(&mut self, key: Key, op: Op) -> (u64, u64) {
+    fn choose_extent(&mut self, session: usize, op: Op) -> (u64, u64) {
         if op == Op::Flush {
             return (0, 0);
         }
+        let Session { key, next, .. } = self.sessions[session];
         let blocks = self.model.entities[&key].cells.len() as u64;
         let each = u64::from(self.plan.chunk / self.plan.block);
+        if next < blocks && self.rng.chance(self.plan.stream) {
+            return (next, (each * self.rng.range(1, self.plan.span)).min(blocks - next));
+        }
         let hot = if self.rng.chance(self.plan.hot) { each * 3 } else { blocks };
         let mut at = self.rng.below(hot.min(blocks));
         let mut len = self.rng.range(1, each * self.plan.span);

@@ -211,7 +211,7 @@ impl<E: Engine> World<E> {
                 Change::Set(Some(clone), "reservation", reservation.to_string())
             }
             (2, _) => {
-                let span = chunk << self.rng.below(4);
+                let span = self.rng.pick(&[chunk, chunk << 2, chunk << 3, 1 << 19, 1 << 20]);
                 Change::Set(None, "copy-span", span.to_string())
             }
             (3, _) => {
@@ -268,6 +268,9 @@ impl<E: Engine> World<E> {
                     self.tally.kinds.saw(kind);
                 }
                 let replaced = change.replaces(&self.model).map(|(to, _)| to);
+                if let Change::Set(None, "discard", to) = &change {
+                    self.discard_copies = to == "copy";
+                }
                 self.model = change.apply(&self.model, begin, self.now);
                 let horizon = self.horizon();
                 if let Some(to) = replaced {

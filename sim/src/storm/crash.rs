@@ -24,6 +24,8 @@ pub(super) fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
     let torn = rng.pick(&[0, 0, 20, 100]);
     let style = rng.below(6);
     let favourite = rng.index(disks.len());
+    let tails = torn != 0 && rng.chance(25);
+    let within = rng.pick(&[0, 0, 0, 0, 0, 0, 50, 100]);
     let image = |(dev, disk): (usize, &Disk)| {
         let keep = match style {
             0 => 0,
@@ -34,7 +36,7 @@ pub(super) fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
             3 => 0,
             _ => rng.pick(&[10, 50, 90]),
         };
-        disk.crashed(Survive { seed: rng.next(), keep, torn })
+        disk.crashed(Survive { seed: rng.next(), keep, torn, tails, within })
     };
     disks.iter().enumerate().map(image).collect()
 }

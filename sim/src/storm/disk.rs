@@ -4,8 +4,9 @@
 //!
 //! A write is *in flight* until it completes, then *pending* until a flush that was begun after
 //! its completion has ended, then *durable*. A crash leaves in each block its durable content or
-//! that of any write in flight or pending: lost, kept, out of order, torn at the block. A read
-//! finds the newest; where a write is in flight meanwhile, the old or the new, block by block.
+//! that of any write in flight or pending: lost, kept, out of order, torn at the block; metadata
+//! even within it, which is as good as unreadable. A read finds the newest; where a write is in
+//! flight meanwhile, the old or the new, block by block.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -74,6 +75,10 @@ pub(super) struct Survive {
     /// Percent of the writes that are torn: cut in two, of which one part is kept, or each block
     /// decides for itself.
     pub torn: u64,
+    /// Of those that are torn, the last part is kept and the first is lost.
+    pub tails: bool,
+    /// Percent of the blocks of metadata that are torn within: the first bytes new, the rest old.
+    pub within: u64,
 }
 
 impl Survive {
@@ -84,10 +89,27 @@ impl Survive {
         }
         let cut = mix(own ^ u64::MAX) % (blocks + 1);
         match (own >> 8) % 4 {
+            _ if self.tails => block - first >= cut,
             0 => block - first < cut,
             1 => block - first >= cut,
             _ => mix(own ^ block) % 100 < self.keep,
         }
+    }
+
+    /// The block if it is torn within: it differs from the old one and from the new one.
+    fn torn_within(&self, write: u64, block: u64, old: &Block, new: &Block) -> Option<Block> {
+        let own = mix(self.seed ^ mix(write ^ mix(block)));
+        if self.within <= own % 100 {
+            return None;
+        }
+        let Block::Bytes(new) = new else { return None };
+        let mut mixed = vec![0; new.len()];
+        old.expand(&mut mixed);
+        let differ: Vec<usize> = (0..new.len()).filter(|&at| mixed[at] != new[at]).collect();
+        let at = usize::try_from(own >> 8).unwrap_or(0) % differ.len().max(2).saturating_sub(1);
+        let cut = *differ.get(at + 1)?;
+        mixed[..cut].copy_from_slice(&new[..cut]);
+        Some(Block::new(&mixed))
     }
 }
 
@@ -150,11 +172,16 @@ impl Disk {
     /// The content that a read finds now.
     #[must_use]
     pub(super) fn get(&self, block: u64) -> &Block {
-        let (page, at) = Self::place(block);
         match self.pending.get(&block).and_then(|versions| versions.last()) {
             Some(version) => &version.data,
-            None => &self.durable[page][at],
+            None => self.durable(block),
         }
+    }
+
+    /// What of a block is there for good.
+    fn durable(&self, block: u64) -> &Block {
+        let (page, at) = Self::place(block);
+        &self.durable[page][at]
     }
 
     /// A hash of all that a read finds now.
@@ -274,11 +301,20 @@ impl Disk {
             if let Some(version) = kept {
                 after.put(block, version.data.clone());
             }
+            let last = versions.last();
+            let old = self.durable(block);
+            let torn = last.and_then(|v| survive.torn_within(v.write, block, old, &v.data));
+            if let Some(torn) = torn {
+                after.put(block, torn);
+            }
         }
         for flight in &self.flying {
             let extent = (flight.at, flight.data.len() as u64);
             for (block, data) in (flight.at..).zip(&flight.data) {
-                if survive.keeps(flight.write, extent, block) {
+                let torn = survive.torn_within(flight.write, block, self.durable(block), data);
+                if let Some(torn) = torn {
+                    after.put(block, torn);
+                } else if survive.keeps(flight.write, extent, block) {
                     after.put(block, data.clone());
                 }
             }
@@ -292,8 +328,8 @@ mod tests {
     use super::*;
 
     const DEVICE: Device = Device { size: 65536, block: 512, volatile: true, fua: true };
-    const ALL: Survive = Survive { seed: 1, keep: 100, torn: 0 };
-    const NONE: Survive = Survive { seed: 1, keep: 0, torn: 0 };
+    const ALL: Survive = Survive { seed: 1, keep: 100, torn: 0, tails: false, within: 0 };
+    const NONE: Survive = Survive { keep: 0, ..ALL };
 
     fn write(disk: &mut Disk, at: u64, words: &[u64], fua: bool) {
         let data = words.iter().map(|&w| Block::Word(w)).collect();
@@ -341,9 +377,21 @@ mod tests {
         let mut disk = Disk::new(DEVICE, false);
         write(&mut disk, 0, &[1; 64], false);
         for seed in 0..20 {
-            let torn = disk.crashed(Survive { seed, keep: 50, torn: 100 });
+            let torn = disk.crashed(Survive { seed, keep: 50, torn: 100, ..NONE });
             let kept = (0..64).filter(|&b| torn.get(b) == &Block::Word(1)).count();
             assert!((1..64).contains(&kept), "{kept}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_torn_within_a_block_and_data_is_not() {
+        let mut disk = Disk::new(DEVICE, false);
+        let bytes: Vec<u8> = (0..=255).cycle().take(512).collect();
+        disk.begin_write(0, vec![Block::new(&bytes), Block::Word(7)], Kind::Write { fua: false });
+        for seed in 0..20 {
+            let torn = disk.crashed(Survive { seed, within: 100, ..NONE });
+            assert!(torn.get(0) != &Block::ZERO && torn.get(0) != &Block::new(&bytes));
+            assert_eq!(torn.get(1), &Block::ZERO);
         }
     }
 }

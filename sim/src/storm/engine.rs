@@ -64,6 +64,10 @@ pub(super) trait Engine: Sized {
     fn dump(&self) -> String {
         String::new()
     }
+    /// Whether it copies what no client has asked for yet.
+    fn copies_ahead(&self) -> bool {
+        false
+    }
     /// The hot path of a production volume.
     type Fast: Clone;
     /// Names a passed request.

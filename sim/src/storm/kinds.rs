@@ -7,6 +7,19 @@ use rwsnap_core::api::Op;
 
 use super::command::Change;
 use super::model::{Key, Model, Sort};
+use super::plan::Plan;
+use super::tally::Kinds;
+
+/// Counts what this plan has that not every one has.
+pub(super) fn of_plan(plan: &Plan, kinds: &mut Kinds) {
+    let (chunk, all) = (u64::from(plan.chunk), &plan.productions);
+    let sizes = all.iter().any(|d| d.size != all[0].size);
+    kinds.saw_if(sizes, "productions of several sizes");
+    kinds.saw_if(all.iter().any(|d| d.size % chunk != 0), "production with a short last chunk");
+    kinds.saw_if(all.iter().any(|d| !d.volatile), "production without a cache");
+    kinds.saw_if(!plan.save.volatile, "save volume without a cache");
+    kinds.saw_if(plan.copy_span >> 6 > plan.chunk, "copy span of several words");
+}
 
 /// What kind of command this is, in the pool as it was.
 #[must_use]

@@ -180,6 +180,15 @@ impl<E: Engine> Machine<E> {
         chance % 100 < plan.stuck && now < open.born + 20 + (chance >> 8) % 300
     }
 
+    /// Whether it is a client's read of a slot that waits for all else.
+    pub(super) fn is_patient(&self, index: usize, now: u64, plan: &Plan) -> bool {
+        let open = &self.open[index];
+        let chance = mix(plan.seed ^ mix(!open.serial));
+        let client = |pieces: &[Piece]| matches!(pieces.first(), Some(Piece::Client { .. }));
+        let slot = matches!(&open.work, Work::Read(_, pieces) if open.dev == 0 && client(pieces));
+        slot && chance % 100 < plan.patient && now < open.born + 100 + (chance >> 8) % 1500
+    }
+
     /// Requests and commands that have not ended.
     pub(super) fn pending(&self) -> usize {
         self.ios.len() + self.commands.len()

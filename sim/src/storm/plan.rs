@@ -72,6 +72,8 @@ pub(super) struct Plan {
     pub save: Device,
     /// Bytes it may grow to.
     pub save_limit: u64,
+    /// Slots that it begins with, about.
+    pub slots: u64,
     /// Blocks of the log.
     pub log_blocks: u64,
     /// Metadata pages of the first extent.
@@ -98,8 +100,12 @@ pub(super) struct Plan {
     pub span: u64,
     /// Percent of the requests that go to a few chunks only.
     pub hot: u64,
+    /// Percent of the requests that begin where the session's last one ended.
+    pub stream: u64,
     /// Percent of the steps that take long.
     pub stuck: u64,
+    /// Percent of the clients' reads of slots that take until little else is left to do.
+    pub patient: u64,
     /// The order in which steps end.
     pub order: Order,
     /// The kinds of turns.
@@ -108,6 +114,8 @@ pub(super) struct Plan {
     pub mix: Mix,
     /// In a thousand turns, how many are followed by crash images.
     pub images: u64,
+    /// Percent of the crash images from which another story goes on.
+    pub stories: u64,
     /// In ten thousand turns, how many are crashes from which the story goes on.
     pub crashes: u64,
     /// In ten thousand turns, how many are clean closes.
@@ -126,7 +134,7 @@ impl Plan {
         let block = rng.pick(&[512, 512, 4096]);
         let chunk = rng.pick(&[4096, 4096, 4096, 8192, 16384, 65536]);
         let productions = Self::draw_productions(&mut rng, block, chunk);
-        let log_blocks = rng.pick(&[32, 40, 64, 128]);
+        let log_blocks = rng.pick(&[16, 20, 32, 40, 64, 128]);
         let pages = rng.pick(&[80, 128, 64]);
         let slots = Self::draw_slots(&mut rng, chunk, &productions);
         let size = slots * u64::from(chunk) + (log_blocks + pages + 40) * 4096;
@@ -139,6 +147,7 @@ impl Plan {
             productions,
             save,
             save_limit: save.size * rng.range(1, 3),
+            slots,
             log_blocks,
             pages,
             when_full: rng.index(WHEN_FULL.len()),
@@ -152,11 +161,14 @@ impl Plan {
             burst: rng.pick(&[1, 1, 4, 50]),
             span: rng.pick(&[1, 2, 4, 20]),
             hot: rng.pick(&[0, 50, 90]),
+            stream: rng.pick(&[0, 0, 50]),
             stuck: rng.pick(&[0, 0, 3, 15]),
+            patient: rng.pick(&[0, 0, 10]),
             order: Order::Random,
             weights: Self::draw_weights(&mut rng),
             mix: Self::draw_mix(&mut rng),
             images: rng.pick(&[0, 20, 60, 200, 200]),
+            stories: 15,
             crashes: rng.pick(&[0, 20, 60, 300]),
             closes: rng.pick(&[0, 10, 30]),
             mutant: 0,
@@ -173,6 +185,9 @@ impl Plan {
             0 => (plan.turns, plan.images, plan.crashes) = (4000, 4, 2),
             // A crash at every step of a short one.
             1 | 2 => (plan.turns, plan.images) = (100, 1000),
+            3 | 4 => plan.reuse_soon(&mut rng),
+            5 | 6 => plan.crash_again(),
+            7 | 8 => plan.streams(&mut rng),
             _ => {}
         }
         if rng.chance(25) {
@@ -185,6 +200,48 @@ impl Plan {
     /// All devices, the save volume first.
     pub(super) fn devices(&self) -> impl Iterator<Item = Device> + '_ {
         std::iter::once(self.save).chain(self.productions.iter().copied())
+    }
+
+    /// Few slots, freed often and soon taken again, and reads of them that take long.
+    fn reuse_soon(&mut self, rng: &mut Rng) {
+        let slots = self.save.size - self.slots * u64::from(self.chunk);
+        self.slots = rng.range(24, 40);
+        self.save.size = slots + self.slots * u64::from(self.chunk);
+        self.save_limit = self.save.size;
+        (self.turns, self.images, self.crashes, self.closes) = (1200, 5, 5, 5);
+        (self.patient, self.depth, self.burst, self.span, self.hot) = (60, 16, 4, 2, 90);
+        self.limits.requests = 64;
+        self.mix = Mix { read: 40, write: 40, zero: 5, discard: 15, flush: 10 };
+        self.weights.command = 5;
+    }
+
+    /// Commands that take several blocks of the log, and many stories after a crash: where blocks
+    /// were lost and later ones kept, what is logged then ends where those begin.
+    fn crash_again(&mut self) {
+        (self.turns, self.images, self.stories) = (200, 60, 50);
+        (self.depth, self.burst) = (4, 1);
+        self.weights = Weights { step: 40, io: 8, command: 25, session: 2, tick: 2 };
+    }
+
+    /// Long volumes, written from one end to the other, and room to copy ahead.
+    fn streams(&mut self, rng: &mut Rng) {
+        (self.block, self.chunk) = (4096, 4096);
+        let chunks = rng.pick(&[300, 700]);
+        self.productions = vec![Self::draw_device(rng, chunks * 4096, 4096)];
+        self.slots = chunks * 3;
+        let size = self.slots * 4096 + (self.log_blocks + self.pages + 40) * 4096;
+        self.save = Self::draw_device(rng, size, 4096);
+        self.save_limit = size;
+        self.limits = Limits {
+            cache_pages: 64,
+            delta_records: 4096,
+            requests: 64,
+            copy_units: rng.pick(&[300, 512]),
+        };
+        self.copy_span = rng.pick(&[4096, 1 << 19, 1 << 20]);
+        (self.stream, self.span, self.hot, self.depth) = (95, 4, 0, 4);
+        (self.images, self.crashes) = (10, 40);
+        self.mix = Mix { read: 10, write: 90, zero: 5, discard: 5, flush: 4 };
     }
 
     fn draw_device(rng: &mut Rng, size: u64, block: u32) -> Device {

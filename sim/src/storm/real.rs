@@ -72,6 +72,10 @@ impl Engine for Core<Host> {
         format!("{self:?}")
     }
 
+    fn copies_ahead(&self) -> bool {
+        self.dump().contains(": Ahead ")
+    }
+
     type Fast = Arc<Fast<Host>>;
     type Token = Token;
 

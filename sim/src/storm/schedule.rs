@@ -11,6 +11,7 @@ use super::crash;
 use super::disk::Disk;
 use super::engine::Engine;
 use super::fault::{Faults, Touch};
+use super::kinds;
 use super::machine::{Event, Machine, Wrong};
 use super::model::{Model, Sort};
 use super::oracle::Leave;
@@ -43,6 +44,8 @@ pub(super) struct World<E: Engine> {
     pub(super) restoring: bool,
     /// The policies for a full save volume that were ever set, as bits.
     pub(super) policies: u32,
+    /// Discards of production copy first.
+    pub(super) discard_copies: bool,
 }
 
 impl<E: Engine> World<E> {
@@ -77,6 +80,8 @@ impl<E: Engine> World<E> {
         let mut trace = Trace::new(verbose);
         trace.note(&[plan.seed]);
         trace.say(|| format!("{plan:#?}"));
+        let mut tally = Tally::default();
+        kinds::of_plan(&plan, &mut tally.kinds);
         let faults = plan.faults.clone();
         let policies = 1 << plan.when_full;
         Ok(Self {
@@ -87,7 +92,7 @@ impl<E: Engine> World<E> {
             now: 1,
             wall_ns: 1_000_000_000,
             trace,
-            tally: Tally::default(),
+            tally,
             faults,
             sessions: Vec::new(),
             asked: BTreeMap::new(),
@@ -98,6 +103,7 @@ impl<E: Engine> World<E> {
             fenced: false,
             restoring: false,
             policies,
+            discard_copies: false,
         })
     }
 
@@ -133,7 +139,8 @@ impl<E: Engine> World<E> {
         self.now += 1;
         self.machine.now = self.now;
         let w = self.plan.weights;
-        let step = if self.machine.open() == 0 { 0 } else { w.step };
+        let waits = |i| self.machine.is_patient(i, self.now, &self.plan);
+        let step = if (0..self.machine.open()).all(waits) { 0 } else { w.step };
         match self.rng.weighted(&[step, w.io, w.command, w.session, w.tick]) {
             0 if step > 0 => self.end_step()?,
             1 => {
@@ -161,8 +168,12 @@ impl<E: Engine> World<E> {
     fn choose_step(&mut self) -> usize {
         let free: Vec<usize> = (0..self.machine.open())
             .filter(|&i| !self.machine.is_stuck(i, self.now, &self.plan))
+            .filter(|&i| !self.machine.is_patient(i, self.now, &self.plan))
             .collect();
-        let all: Vec<usize> = (0..self.machine.open()).collect();
+        let mut all: Vec<usize> = (0..self.machine.open()).collect();
+        if !all.iter().all(|&i| self.machine.is_patient(i, self.now, &self.plan)) {
+            all.retain(|&i| !self.machine.is_patient(i, self.now, &self.plan));
+        }
         let from = if free.is_empty() { &all } else { &free };
         match self.plan.order {
             Order::Fifo => from[0],

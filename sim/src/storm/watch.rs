@@ -67,6 +67,15 @@ impl<E: Engine> World<E> {
             Some(_) => kinds.saw("I/O error is reported"),
         }
         let production = matches!(sort, Sort::Production(_));
+        if let (Sort::Production(dev), None) = (sort, io.failed) {
+            let device = self.plan.productions.get(usize::from(dev) - 1);
+            let without = device.is_some_and(|d| d.volatile && !d.fua);
+            let fua = matches!(io.op, Op::Write { fua: true } | Op::Zero { fua: true });
+            kinds.saw_if(fua && without, "FUA on a device without it");
+            let clone = self.model.entities.values().any(|e| matches!(e.sort, Sort::Clone(_)));
+            let copies = io.op == Op::Discard && self.discard_copies && clone;
+            kinds.saw_if(copies, "discard of production that copies for a clone");
+        }
         let during = self.restoring && production && io.failed.is_none();
         kinds.saw_if(during && io.op == Op::Read, "read during a restore");
         kinds.saw_if(during && io.op != Op::Read, "write during a restore");
