@@ -31,18 +31,19 @@ impl<P: Platform> Core<P> {
             return;
         }
         if self.tasks.at(t).stage == Stage::Begin {
-            if let Err((refusal, name)) = self.choose_victims(t) {
-                self.blocker(t, &name, 0);
-                return self.refuse(t, refusal);
-            }
-            if self.lifecycle.victim_count == 0 {
-                return self.when_logged(t);
-            }
-            if self.check_victims(t) {
+            if !self.may_destroy(t) {
                 return;
             }
             if self.flag(t, FLAG_DRY_RUN) {
                 return self.list_victims(t);
+            }
+            match self.defer_all(t) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => return self.fence_command(t, fault),
+            }
+            if self.lifecycle.victim_count == 0 {
+                return self.when_logged(t);
             }
             for n in 0..self.lifecycle.victim_count {
                 if let Some(v) = self.victim(n).and_then(|id| self.vol_of_entity(id)) {
@@ -64,6 +65,14 @@ impl<P: Platform> Core<P> {
             }
         }
         self.when_logged(t);
+    }
+
+    /// Lists the victims; refuses the command with all that is in its way.
+    #[inline(never)]
+    fn may_destroy(&mut self, t: u32) -> bool {
+        self.choose_victims(t);
+        self.check_victims(t);
+        !self.refuse_blamed(t)
     }
 
     fn victim(&self, n: usize) -> Option<EntityId> {
@@ -101,33 +110,57 @@ impl<P: Platform> Core<P> {
     }
 
     /// Lists what the command names and, if it is recursive, all that depends on it.
-    fn choose_victims(&mut self, t: u32) -> Result<(), (Refusal, Name)> {
+    fn choose_victims(&mut self, t: u32) {
         self.lifecycle.victim_count = 0;
         if self.items(t) == 0 {
-            return Err((Refusal::Malformed, Name::default()));
+            self.blame(t, Refusal::Malformed, &Name::default());
         }
-        self.catalog
-            .reserve(&self.platform, 64)
-            .map_err(|_| (Refusal::NoMemory, Name::default()))?;
+        if self.catalog.reserve(&self.platform, 64).is_err() {
+            self.blame(t, Refusal::NoMemory, &Name::default());
+        }
         for n in 0..self.items(t) {
             let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
-            let Some(entity) = self.named(&name) else { return Err((Refusal::NotFound, name)) };
-            let (id, kind) = (entity.id(), entity.kind());
-            if kind == Some(Kind::Production) {
-                return Err((Refusal::WrongKind, name));
-            }
-            if self.flag(t, FLAG_DEFER) && kind == Some(Kind::Snapshot) && self.is_needed(id) {
-                self.defer(id).map_err(|_| (Refusal::Fenced, name))?;
-                continue;
-            }
-            if !self.add_victim(id) {
-                return Err((Refusal::NoMemory, name));
+            let found = self.named(&name).map(|e| (e.id(), e.kind()));
+            match found {
+                None => self.blame(t, Refusal::NotFound, &name),
+                Some((_, Some(Kind::Production))) => self.blame(t, Refusal::WrongKind, &name),
+                Some((id, _)) if self.is_deferred_by(t, id) => {}
+                Some((id, _)) => {
+                    if !self.add_victim(id) {
+                        self.blame(t, Refusal::NoMemory, &name);
+                    }
+                }
             }
         }
         if self.flag(t, FLAG_RECURSIVE) {
-            self.add_dependants()?;
+            let added = self.add_dependants();
+            self.blame_if(t, added);
         }
-        Ok(())
+    }
+
+    /// Whether the command leaves this one for its last user to end.
+    fn is_deferred_by(&self, t: u32, id: EntityId) -> bool {
+        let snapshot = self.catalog.get(id).is_some_and(|e| e.kind() == Some(Kind::Snapshot));
+        self.flag(t, FLAG_DEFER) && snapshot && self.is_needed(id)
+    }
+
+    /// Marks those that go later; false if there is no room to log that now.
+    fn defer_all(&mut self, t: u32) -> Result<bool, Fault> {
+        let items = u32::try_from(self.items(t)).unwrap_or(0);
+        if !self.flag(t, FLAG_DEFER) {
+            return Ok(true);
+        }
+        if !self.may_change(t, items) {
+            return Ok(false);
+        }
+        for n in 0..self.items(t) {
+            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
+            let Some(id) = self.id_of(&name) else { continue };
+            if self.is_deferred_by(t, id) && !self.is_victim(id) {
+                self.defer(id)?;
+            }
+        }
+        Ok(true)
     }
 
     fn is_needed(&self, id: EntityId) -> bool {
@@ -163,9 +196,8 @@ impl<P: Platform> Core<P> {
         based.chain(owned).filter(|&d| d > last).min()
     }
 
-    /// Answers with every blocker, if there is one.
-    fn check_victims(&mut self, t: u32) -> bool {
-        let mut refusal = None;
+    /// Blames all that the victims are needed for, and what else is in the way.
+    fn check_victims(&mut self, t: u32) {
         for n in 0..self.lifecycle.victim_count {
             let Some(id) = self.victim(n) else { break };
             let name = self.name_of(id);
@@ -173,8 +205,7 @@ impl<P: Platform> Core<P> {
             while let Some(next) = self.next_dependant(id, last) {
                 if !self.is_victim(next) {
                     let blocker = self.name_of(next);
-                    self.blocker(t, &blocker, 0);
-                    refusal = refusal.or(Some(Refusal::Needed));
+                    self.blame(t, Refusal::Needed, &blocker);
                 }
                 last = next;
             }
@@ -186,16 +217,10 @@ impl<P: Platform> Core<P> {
                 (open, Refusal::OpenForWriting),
             ] {
                 if blocked {
-                    self.blocker(t, &name, 0);
-                    refusal = refusal.or(Some(why));
+                    self.blame(t, why, &name);
                 }
             }
         }
-        if let Some(refusal) = refusal {
-            self.refuse(t, refusal);
-            return true;
-        }
-        false
     }
 
     fn list_victims(&mut self, t: u32) {
