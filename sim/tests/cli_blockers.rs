@@ -61,9 +61,9 @@ fn blockers_of_all_kinds_are_named_at_once() {
     place.refused(&["rename", "nope", "dev"], &["no `nope`", &format!("{taken} `dev`")]);
     place.refused(
         &["set", "dev", "quota=1M", "reservation=2M", "when-full=fail"],
-        &["no reservation is larger than the quota", "only the pool has `when-full`"],
+        &["no reservation is larger than the quota", "`when-full`: only the pool has it"],
     );
-    place.refused(&["set", "prod", "quota=1M"], &["of `prod`: only clones have `quota`"]);
+    place.refused(&["set", "prod", "quota=1M"], &["of `prod`: `quota`: only clones have it"]);
     assert_eq!(place.ok(&["list", "--json"]), before);
     place.check();
 }

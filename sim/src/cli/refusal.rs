@@ -235,8 +235,8 @@ impl Refused<'_> {
     /// Why objects of this kind do not have the properties.
     fn misplaced(&self) -> String {
         let one = |b: &Blocker| match b.name.as_str() {
-            "quota" | "reservation" => format!("only clones have `{}`", b.name),
-            _ => format!("only the pool has `{}`", b.name),
+            "quota" | "reservation" => format!("`{}`: only clones have it", b.name),
+            _ => format!("`{}`: only the pool has it", b.name),
         };
         self.blockers.iter().map(one).collect::<Vec<_>>().join("; ")
     }
