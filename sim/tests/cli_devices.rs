@@ -171,5 +171,5 @@ fn a_volume_is_exported_to_a_device_that_has_room() {
     let (wanted, is) = (std::fs::read(&prod), std::fs::read(place.path("target.img")));
     assert!(wanted.unwrap() == is.unwrap());
     let small = Loop::over(&place.production("small.img", SIZE / 2));
-    place.refused(&["export", "prod", &small.0, "--force"], &["has 4194304 bytes"]);
+    place.refused(&["export", "prod", &small.0, "--force"], &["has 8388608 bytes"]);
 }
