@@ -142,15 +142,7 @@ impl Refused<'_> {
         match self.refusal {
             Refusal::None => "no reason was given".to_owned(),
             Refusal::Malformed => "the pool does not understand the command".to_owned(),
-            Refusal::NotFound => match self.who("").as_str() {
-                "" if self.other.is_empty() => format!("there is no {}", quoted(name)),
-                "" => format!("there is no `{name}`, or no `{}`", self.other),
-                // A snapshot to be taken is named; what is missing is its volume.
-                who if self.verb == Verb::Snapshot => {
-                    format!("there is no volume for {who}")
-                }
-                who => format!("there is no {who}"),
-            },
+            Refusal::NotFound => self.not_found(),
             Refusal::Exists => format!("the name is taken by {}", self.who("another volume")),
             Refusal::BadName if self.verb == Verb::Rename => self.bad_rename(),
             Refusal::BadName => format!("a name is not one that can be given ({})", self.names()),
@@ -208,6 +200,20 @@ impl Refused<'_> {
                 "{} is offline: its device is missing, or was changed while rwsnap did not look",
                 self.who(&quoted(name))
             ),
+        }
+    }
+
+    /// What is not there.
+    fn not_found(&self) -> String {
+        let name = self.name;
+        match self.who("").as_str() {
+            "" if self.other.is_empty() => format!("there is no {}", quoted(name)),
+            "" => format!("there is no `{name}`, or no `{}`", self.other),
+            // A snapshot to be taken is named; what is missing is its volume.
+            who if self.verb == Verb::Snapshot => {
+                format!("there is no volume for {who}")
+            }
+            who => format!("there is no {who}"),
         }
     }
 
@@ -380,6 +386,13 @@ impl Refused<'_> {
                 "Destroy snapshots or clones, or give the save volume more room; `rwsnap status` \
                  shows how much there is."
             }
+            _ => self.last_way_out(),
+        }
+    }
+
+    /// What to do when the pool itself, a device or memory is in the way.
+    fn last_way_out(&self) -> &'static str {
+        match (self.refusal, self.verb) {
             (Refusal::TableFull, _) => "Destroy clones or close what is not needed.",
             (Refusal::NoMemory, _) => "Destroy snapshots or clones that are not needed.",
             (Refusal::Fenced, _) => {

@@ -8,8 +8,8 @@ fn by_id(id: u32, rows: &[EntityRow]) -> Option<&EntityRow> {
     rows.iter().find(|row| id != 0 && row.id.get() == id)
 }
 
-/// The snapshots that it is based on, the nearest first: down to one of production. Of a snapshot of
-/// a clone, those that the clone was based on when it was taken.
+/// The snapshots that it is based on, the nearest first, down to one of production. Of a snapshot
+/// of a clone, those that the clone was based on when it was taken.
 #[must_use]
 pub fn bases(row: &EntityRow, rows: &[EntityRow]) -> Vec<String> {
     let mut found: Vec<&EntityRow> = Vec::new();

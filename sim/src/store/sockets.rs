@@ -2,9 +2,9 @@
 
 //! The sockets that servers leave in a folder when they are killed.
 //!
-//! A socket whose server is gone refuses clients. So does one that is bound and not yet listened on:
-//! both binding and removing happen under a lock on the folder, so that no server that lives loses
-//! its socket.
+//! A socket whose server is gone refuses clients. So does one that is bound and not yet listened
+//! on: both binding and removing happen under a lock on the folder, so that no server that lives
+//! loses its socket.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
