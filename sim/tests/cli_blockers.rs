@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod pool;
 
+#[expect(dead_code, reason = "other tests use the rest")]
 #[path = "pool/server.rs"]
 mod server;
 
