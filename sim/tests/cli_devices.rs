@@ -34,7 +34,12 @@ struct Loop(String);
 
 impl Loop {
     fn over(path: &str) -> Self {
-        let device = Self(as_root(&["losetup", "--find", "--show", path]));
+        Self::of(path, "512")
+    }
+
+    /// With this logical block.
+    fn of(path: &str, block: &str) -> Self {
+        let device = Self(as_root(&["losetup", "--find", "--show", "--sector-size", block, path]));
         if !nix::unistd::geteuid().is_root() {
             as_root(&["chown", &nix::unistd::geteuid().to_string(), &device.0]);
         }
@@ -60,7 +65,7 @@ fn is_kept_out(place: &Place, save: &str, prod: &str) {
     held(&["create", save, "--force", "--production", prod], &save_name);
     let new = format!("x={prod}");
     held(&["create", "new.img", "--size", "16M", "--production", &new], &prod_name);
-    held(&["add", &new], &prod_name);
+    place.refused(&["add", &new], &["cannot add `x`", &prod_name, "is in this pool already"]);
     let served = ["it is being served by process", &by, "rwsnap stop"];
     place.refused(&["check", save], &served);
     place.refused(&["dump", save], &served);
@@ -126,4 +131,45 @@ fn a_second_opener_of_block_devices_is_told_who_is_in() {
     }
     place.ok(&["--pool", &save.0, "stop"]);
     server.ended();
+}
+
+#[test]
+fn a_device_of_larger_blocks_is_not_added_and_one_of_smaller_blocks_is() {
+    let place = Place::new();
+    let prod = place.production("prod.img", SIZE);
+    let wide = Loop::of(&place.production("wide.img", SIZE), "4096");
+    let narrow = Loop::over(&place.production("narrow.img", SIZE));
+    place.ok(&["-q", "create", "save.img", "--size", "32M", "--production", &prod]);
+    let add = format!("x={}", wide.0);
+    let refused = ["has blocks of 4096 bytes, and the pool was made for blocks of 512"];
+    place.refused(&["add", &add], &refused);
+    let server = Server::start(&place, &[]);
+    place.refused(&["add", &add], &refused);
+    place.ok(&["add", &format!("y={}", narrow.0)]);
+    place.ok(&["snapshot", "prod@a", "y@a"]);
+    place.write("y", 0, 1 << 20, 2);
+    place.holds("y@a", 0, SIZE, 1);
+    place.ok(&["stop"]);
+    server.ended();
+    place.check();
+}
+
+#[test]
+fn a_volume_is_exported_to_a_device_that_has_room() {
+    let place = Place::new();
+    let prod = place.production("prod.img", SIZE);
+    place.ok(&["-q", "create", "save.img", "--size", "32M", "--production", &prod]);
+    place.write("prod", 1 << 20, 1 << 20, 2);
+    let zeros = vec![0; 1 << 20];
+    std::fs::write(place.path("in"), &zeros).unwrap();
+    place.ok(&["write", "prod", "--offset", "2M", "-i", "in"]);
+    // What the device holds is written over, also where there are zeros.
+    let target = Loop::over(&place.production("target.img", SIZE));
+    place.refused(&["export", "prod", &target.0], &["--force"]);
+    place.ok(&["export", "prod", &target.0, "--force", "--sparse"]);
+    drop(target);
+    let (wanted, is) = (std::fs::read(&prod), std::fs::read(place.path("target.img")));
+    assert!(wanted.unwrap() == is.unwrap());
+    let small = Loop::over(&place.production("small.img", SIZE / 2));
+    place.refused(&["export", "prod", &small.0, "--force"], &["has 8388608 bytes"]);
 }

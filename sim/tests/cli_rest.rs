@@ -122,7 +122,7 @@ fn a_refusal_names_every_blocker_and_changes_nothing() {
     let before = place.ok(&["list", "--json"]);
     place.refused(&["destroy", "prod@a"], &["`dev1`", "`dev2`", "-r", "--defer"]);
     place.refused(&["destroy", "nope"], &["there is no `nope`", "rwsnap list"]);
-    place.refused(&["destroy", "prod"], &["`remove` takes it out"]);
+    place.refused(&["destroy", "prod"], &["`rwsnap remove prod` takes it out"]);
     place.refused(&["remove", "prod"], &["`prod@a`"]);
     place.refused(&["remove", "dev1"], &["`destroy` ends it"]);
     place.refused(&["clone", "prod@a", "dev1"], &["the name is taken by `dev1`"]);

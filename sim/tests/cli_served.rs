@@ -119,7 +119,7 @@ fn productions_come_and_go_while_served() {
     place.ok(&["add", &more]);
     place.refused(&["add", &more], &["the name is taken by `more`"]);
     let twice = format!("twice{}", more.trim_start_matches("more"));
-    place.refused(&["add", &twice], &["cannot add `twice`", "more.img is in use by process"]);
+    place.refused(&["add", &twice], &["cannot add `twice`", "more.img is in this pool already"]);
     place.ok(&["snapshot", "prod@a", "more@a"]);
     place.write("more", 0, 8192, 2);
     place.holds("more@a", 0, 8192, 1);

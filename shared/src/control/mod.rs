@@ -180,7 +180,8 @@ pub struct Reply {
     pub version: U16,
     /// A [`Refusal`]; zero if the command was done.
     pub refusal: U16,
-    /// Rows that follow: the verb's, or with a refusal [`NameRow`]s, one for each blocker.
+    /// Rows that follow: the verb's, or with a refusal [`NameRow`]s, one for each blocker; or the
+    /// refusal's sentence, in rows of one byte.
     pub count: U32,
     /// Bytes in a row.
     pub row_bytes: U32,

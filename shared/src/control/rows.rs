@@ -112,7 +112,8 @@ row!(
     NameRow, 136 {
         /// Full name.
         name: Name,
-        /// Bytes that its end would free (dry run).
+        /// Dry run: bytes that its end would free. Refusal: the number of the one that it is the
+        /// reason for, or 0 for that of the reply.
         frees: U64,
     }
 );

@@ -139,5 +139,8 @@ numbered!(
         /// The production's device is missing, or was changed behind rwsnap's back; the row names
         /// it.
         Offline = 23,
+        /// So many clones of clones lie between the snapshot and production that no more can stand
+        /// on it.
+        TooDeep = 24,
     }
 );

@@ -399,19 +399,19 @@ impl<P: Platform> Core<P> {
             Step::Flush { dev } => (dev, 2),
             _ => return,
         };
+        // Without FUA of its own the device, or who drives it, flushes behind the write.
+        let durable = matches!(step, Step::Write { dev: Dev::SAVE, fua: true, .. });
+        let flush = u64::from(durable && !self.save.fua);
         let owner = self.steps.get(id).map(|open| open.owner);
         if self.commit.note && matches!(owner, Some(Owner::Log | Owner::CommitFlush)) {
-            self.stats.notes = self.stats.notes.saturating_add(1);
+            self.stats.notes = self.stats.notes.saturating_add(1).saturating_add(flush);
             return;
         }
         let at = if dev.0 == 0 { kind } else { 3 + kind };
-        if let Some(n) = self.stats.io.get_mut(at) {
-            *n = n.saturating_add(1);
-        }
-        // Without FUA of its own the device, or who drives it, flushes behind the write.
-        let flushes = matches!(step, Step::Write { dev: Dev::SAVE, fua: true, .. });
-        if let (true, Some(n)) = (flushes && !self.save.fua, self.stats.io.get_mut(2)) {
-            *n = n.saturating_add(1);
+        for (at, more) in [(at, 1), (2, flush)] {
+            if let Some(n) = self.stats.io.get_mut(at) {
+                *n = n.saturating_add(more);
+            }
         }
     }
 

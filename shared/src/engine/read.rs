@@ -7,7 +7,6 @@
 //! phase (I-12).
 
 use crate::api::Step;
-use crate::engine::slab::NONE;
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::task::{Stage, What};
 use crate::engine::walk::{Levels, Stop};
@@ -182,7 +181,8 @@ impl<P: Platform> Core<P> {
         })
     }
 
-    /// Its reads are complete: a view that was given up meanwhile has not read what it promised.
+    /// Its reads are complete: a view that was given up meanwhile has not read what it promised,
+    /// and one that was made anew may have let go of the slots or chunks that were read (I-2).
     fn finish_read(&mut self, t: u32) {
         let task = self.tasks.at(t);
         if task.io != 0 {
@@ -190,7 +190,7 @@ impl<P: Platform> Core<P> {
         }
         if self.views.at(task.view).lost {
             self.tasks.at_mut(t).fail(Fault::Fenced);
-        } else if task.share != NONE && self.has_new_view(t) && task.fault.is_none() {
+        } else if self.has_new_view(t) && task.fault.is_none() {
             return self.begin_again(t);
         }
         self.finish_task(t);

@@ -15,8 +15,9 @@ impl<P: Platform> Core<P> {
         let Some((name, other)) = self.input(t).map(|c| (c.name, c.other)) else {
             return self.refuse(t, Refusal::Malformed);
         };
-        if let Err((refusal, name)) = self.check_clone(&name, &other) {
-            return self.refuse_for(t, refusal, &name);
+        self.check_clone(t, &name, &other);
+        if self.refuse_blamed(t) {
+            return;
         }
         if !self.may_add(t, 3) {
             return;
@@ -27,7 +28,22 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    fn check_clone(&mut self, name: &Name, other: &Name) -> Result<(), (Refusal, Name)> {
+    /// Blames all that is in the way of a clone.
+    fn check_clone(&mut self, t: u32, name: &Name, other: &Name) {
+        let base = self.check_base(name);
+        self.blame_if(t, base);
+        let fresh = self.check_new_name(other);
+        self.blame_if(t, fresh);
+        if self.catalog.reserve(&self.platform, 8).is_err() {
+            self.blame(t, Refusal::NoMemory, other);
+        }
+        if self.vols.left() == 0 {
+            self.blame(t, Refusal::TableFull, other);
+        }
+    }
+
+    /// Whether a clone can stand on what bears this name.
+    pub(crate) fn check_base(&self, name: &Name) -> Result<(), (Refusal, Name)> {
         let Some(snapshot) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
         if snapshot.kind() != Some(Kind::Snapshot) {
             return Err((Refusal::WrongKind, *name));
@@ -35,14 +51,8 @@ impl<P: Platform> Core<P> {
         if !snapshot.is_living_snapshot() {
             return Err((Refusal::Lost, *name));
         }
-        let id = snapshot.id();
-        if self.depth_of(id) >= LEVELS.saturating_sub(4) {
-            return Err((Refusal::WrongKind, *name));
-        }
-        self.check_new_name(other)?;
-        self.catalog.reserve(&self.platform, 8).map_err(|_| (Refusal::NoMemory, *other))?;
-        if self.vols.left() == 0 {
-            return Err((Refusal::TableFull, *other));
+        if self.depth_of(snapshot.id()) >= LEVELS.saturating_sub(4) {
+            return Err((Refusal::TooDeep, *name));
         }
         Ok(())
     }

@@ -169,15 +169,38 @@ impl<P: Platform> Core<P> {
         self.answer(t, Refusal::None, u64::MAX, 0);
     }
 
-    /// Refused; the rows so far are forgotten, blockers are added by `blocked`.
+    /// Refused, with the rows so far.
     pub(crate) fn refuse(&mut self, t: u32, refusal: Refusal) {
         self.answer(t, refusal, u64::MAX, 0);
     }
 
     /// Refused because of one object.
     pub(crate) fn refuse_for(&mut self, t: u32, refusal: Refusal, name: &Name) {
-        self.blocker(t, name, 0);
+        self.blame(t, refusal, name);
         self.refuse(t, refusal);
+    }
+
+    /// Notes what is in the way of the command, and why.
+    pub(crate) fn blame(&mut self, t: u32, why: Refusal, name: &Name) {
+        let c = self.tasks.at(t).aux;
+        let slot = self.lifecycle.slots.at_mut(c);
+        slot.blamed = slot.blamed.or(Some(why));
+        self.blocker(t, name, u64::from(why as u16));
+    }
+
+    /// As `blame`, if a check found something.
+    pub(crate) fn blame_if(&mut self, t: u32, found: Result<(), (Refusal, Name)>) {
+        if let Err((why, name)) = found {
+            self.blame(t, why, &name);
+        }
+    }
+
+    /// Refuses the command if something is in its way; the first reason is the reply's.
+    pub(crate) fn refuse_blamed(&mut self, t: u32) -> bool {
+        let c = self.tasks.at(t).aux;
+        let Some(why) = self.lifecycle.slots.at(c).blamed else { return false };
+        self.refuse(t, why);
+        true
     }
 
     /// Names an object in the reply.

@@ -31,22 +31,16 @@ impl<P: Platform> Core<P> {
             return;
         }
         if self.tasks.at(t).stage == Stage::Begin {
-            if let Err((refusal, name)) = self.choose_victims(t) {
-                self.blocker(t, &name, 0);
-                return self.refuse(t, refusal);
-            }
-            if self.check_victims(t) {
+            if !self.may_destroy(t) {
                 return;
             }
             if self.flag(t, FLAG_DRY_RUN) {
                 return self.list_victims(t);
             }
-            let items = u32::try_from(self.items(t)).unwrap_or(u32::MAX);
-            if self.flag(t, FLAG_DEFER) && !self.may_change(t, items) {
-                return;
-            }
-            if let Err(fault) = self.defer_needed(t) {
-                return self.fence_command(t, fault);
+            match self.defer_all(t) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => return self.fence_command(t, fault),
             }
             if self.lifecycle.victim_count == 0 {
                 return self.when_logged(t);
@@ -71,6 +65,14 @@ impl<P: Platform> Core<P> {
             }
         }
         self.when_logged(t);
+    }
+
+    /// Lists the victims; refuses the command with all that is in its way.
+    #[inline(never)]
+    fn may_destroy(&mut self, t: u32) -> bool {
+        self.choose_victims(t);
+        self.check_victims(t);
+        !self.refuse_blamed(t)
     }
 
     fn victim(&self, n: usize) -> Option<EntityId> {
@@ -108,54 +110,63 @@ impl<P: Platform> Core<P> {
     }
 
     /// Lists what the command names and, if it is recursive, all that depends on it.
-    fn choose_victims(&mut self, t: u32) -> Result<(), (Refusal, Name)> {
+    fn choose_victims(&mut self, t: u32) {
         self.lifecycle.victim_count = 0;
         if self.items(t) == 0 {
-            return Err((Refusal::Malformed, Name::default()));
+            self.blame(t, Refusal::Malformed, &Name::default());
         }
-        self.catalog
-            .reserve(&self.platform, 64)
-            .map_err(|_| (Refusal::NoMemory, Name::default()))?;
+        if self.catalog.reserve(&self.platform, 64).is_err() {
+            self.blame(t, Refusal::NoMemory, &Name::default());
+        }
         for n in 0..self.items(t) {
             let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
-            let Some(entity) = self.named(&name) else { return Err((Refusal::NotFound, name)) };
-            let (id, kind) = (entity.id(), entity.kind());
-            if kind == Some(Kind::Production) {
-                return Err((Refusal::WrongKind, name));
-            }
-            if !self.is_to_be_deferred(t, id) && !self.add_victim(id) {
-                return Err((Refusal::NoMemory, name));
+            let found = self.named(&name).map(|e| (e.id(), e.kind()));
+            match found {
+                None => self.blame(t, Refusal::NotFound, &name),
+                Some((_, Some(Kind::Production))) => self.blame(t, Refusal::WrongKind, &name),
+                Some((id, _)) if self.is_deferred_by(t, id) => {}
+                Some((id, _)) => {
+                    if !self.add_victim(id) {
+                        self.blame(t, Refusal::NoMemory, &name);
+                    }
+                }
             }
         }
         if self.flag(t, FLAG_RECURSIVE) {
-            self.add_dependants()?;
+            let added = self.add_dependants();
+            self.blame_if(t, added);
         }
-        Ok(())
+    }
+
+    /// Whether the command leaves this one for its last user to end.
+    fn is_deferred_by(&self, t: u32, id: EntityId) -> bool {
+        let snapshot = self.catalog.get(id).is_some_and(|e| e.kind() == Some(Kind::Snapshot));
+        self.flag(t, FLAG_DEFER) && snapshot && self.is_needed(id)
+    }
+
+    /// Marks those that go later; false if there is no room to log that now.
+    fn defer_all(&mut self, t: u32) -> Result<bool, Fault> {
+        let items = u32::try_from(self.items(t)).unwrap_or(0);
+        if !self.flag(t, FLAG_DEFER) {
+            return Ok(true);
+        }
+        if !self.may_change(t, items) {
+            return Ok(false);
+        }
+        for n in 0..self.items(t) {
+            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
+            let Some(id) = self.id_of(&name) else { continue };
+            if self.is_deferred_by(t, id) && !self.is_victim(id) {
+                self.change(id, |e| e.set_flags(FLAG_DEFERRED, true))?;
+            }
+        }
+        Ok(true)
     }
 
     fn is_needed(&self, id: EntityId) -> bool {
         self.catalog.dependants(id).next().is_some()
             || self.catalog.get(id).is_some_and(|e| e.has(FLAG_HELD))
             || self.pinned(id)
-    }
-
-    /// Whether a destroy lets it go on until nobody needs it any more.
-    fn is_to_be_deferred(&self, t: u32, id: EntityId) -> bool {
-        let snapshot = self.catalog.get(id).and_then(Entity::kind) == Some(Kind::Snapshot);
-        self.flag(t, FLAG_DEFER) && snapshot && self.is_needed(id)
-    }
-
-    /// Nothing is in the way of the command: what it names and is needed is to go later.
-    fn defer_needed(&mut self, t: u32) -> Result<(), Fault> {
-        for n in 0..self.items(t) {
-            let Some(id) = self.item(t, n).and_then(|item| self.id_of(&item.name)) else {
-                continue;
-            };
-            if self.is_to_be_deferred(t, id) && !self.is_victim(id) {
-                self.change(id, |e| e.set_flags(FLAG_DEFERRED, true))?;
-            }
-        }
-        Ok(())
     }
 
     fn add_dependants(&mut self) -> Result<(), (Refusal, Name)> {
@@ -181,9 +192,8 @@ impl<P: Platform> Core<P> {
         based.or_else(|| self.catalog.snapshot_after(id, last)).map(Entity::id)
     }
 
-    /// Answers with every blocker, if there is one.
-    fn check_victims(&mut self, t: u32) -> bool {
-        let mut refusal = None;
+    /// Blames all that the victims are needed for, and what else is in the way.
+    fn check_victims(&mut self, t: u32) {
         for n in 0..self.lifecycle.victim_count {
             let Some(id) = self.victim(n) else { break };
             let name = self.name_of(id);
@@ -191,8 +201,7 @@ impl<P: Platform> Core<P> {
             while let Some(next) = self.next_dependant(id, last) {
                 if !self.is_victim(next) {
                     let blocker = self.name_of(next);
-                    self.blocker(t, &blocker, 0);
-                    refusal = refusal.or(Some(Refusal::Needed));
+                    self.blame(t, Refusal::Needed, &blocker);
                 }
                 last = next;
             }
@@ -204,16 +213,10 @@ impl<P: Platform> Core<P> {
                 (open, Refusal::OpenForWriting),
             ] {
                 if blocked {
-                    self.blocker(t, &name, 0);
-                    refusal = refusal.or(Some(why));
+                    self.blame(t, why, &name);
                 }
             }
         }
-        if let Some(refusal) = refusal {
-            self.refuse(t, refusal);
-            return true;
-        }
-        false
     }
 
     fn list_victims(&mut self, t: u32) {

@@ -30,6 +30,7 @@ mod sweep;
 mod tally;
 
 use crate::api::{Limits, Submit};
+use crate::control::Refusal;
 use crate::engine::{Core, Job, Queue, Slab, HINTS, NONE};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
@@ -58,6 +59,8 @@ pub(crate) struct Slot {
     pub(crate) reply_len: usize,
     pub(crate) rows: u32,
     pub(crate) done: bool,
+    /// Why it is to be refused; other reasons, with the objects, are in the reply's rows.
+    pub(crate) blamed: Option<Refusal>,
     /// It has waited for a count.
     pub(crate) counted: bool,
 }

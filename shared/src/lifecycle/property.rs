@@ -57,21 +57,25 @@ impl<P: Platform> Core<P> {
         let Some((name, other)) = self.input(t).map(|c| (c.name, c.other)) else {
             return self.refuse(t, Refusal::Malformed);
         };
-        let Some((id, kind)) = self.named(&name).map(|e| (e.id(), e.kind())) else {
-            return self.refuse_for(t, Refusal::NotFound, &name);
-        };
-        if self.named(&other).is_some() {
-            return self.refuse_for(t, Refusal::Exists, &other);
-        }
-        let snapshot = kind == Some(Kind::Snapshot);
+        let found = self.named(&name).map(|e| (e.id(), e.kind()));
+        let snapshot = found.is_some_and(|(_, kind)| kind == Some(Kind::Snapshot));
         let (volume, part) = other.split();
         let fits = match part {
             Some(part) => snapshot && volume == name.split().0 && Name::part_is_valid(part),
             None => !snapshot && Name::part_is_valid(volume),
         };
-        if !fits {
-            return self.refuse_for(t, Refusal::BadName, &other);
+        if found.is_none() {
+            self.blame(t, Refusal::NotFound, &name);
+        } else if !fits {
+            self.blame(t, Refusal::BadName, &other);
         }
+        if self.named(&other).is_some() {
+            self.blame(t, Refusal::Exists, &other);
+        }
+        if self.refuse_blamed(t) {
+            return;
+        }
+        let Some((id, _)) = found else { return };
         if !self.may_change(t, 4) {
             return;
         }
@@ -153,18 +157,28 @@ impl<P: Platform> Core<P> {
         let pool = name.bytes().is_empty();
         let found = if pool { self.pool_entity() } else { self.id_of(&name) };
         let Some(id) = found else { return self.refuse_for(t, Refusal::NotFound, &name) };
+        let (mut bad, mut most) = (false, 0);
         for n in 0..self.items(t) {
             if !self.item_is_valid(t, n, id) {
                 let key = self.item(t, n).map(|i| i.name).unwrap_or_default();
-                let limit = pool && known(key.bytes()) == Some(Known::SaveLimit);
-                let most = if limit { self.largest_save() } else { 0 };
-                self.blocker(t, &key, 0);
-                return self.answer(t, Refusal::BadProperty, u64::MAX, most);
+                if pool && known(key.bytes()) == Some(Known::SaveLimit) {
+                    most = self.largest_save();
+                }
+                let why = if self.item_has_place(t, n, id) {
+                    Refusal::BadProperty
+                } else {
+                    Refusal::WrongKind
+                };
+                self.blame(t, why, &key);
+                bad = true;
             }
+        }
+        if bad {
+            return self.answer(t, Refusal::BadProperty, u64::MAX, most);
         }
         let lacks = self.reservation_lacks(t, id);
         if lacks != 0 {
-            self.blocker(t, &name, lacks);
+            self.blame(t, Refusal::NoSpace, &name);
             return self.answer(t, Refusal::NoSpace, u64::MAX, lacks);
         }
         if !self.may_change(t, 4) {
@@ -173,6 +187,16 @@ impl<P: Platform> Core<P> {
         match self.set_items(t, id) {
             Ok(()) => self.when_logged(t),
             Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    /// Whether an object of this kind has such a property.
+    fn item_has_place(&self, t: u32, n: usize, id: EntityId) -> bool {
+        let kind = self.catalog.get(id).and_then(Entity::kind);
+        match self.item(t, n).and_then(|item| known(item.name.bytes())) {
+            None => true,
+            Some(Known::Quota | Known::Reservation) => kind == Some(Kind::Clone),
+            Some(_) => kind == Some(Kind::Pool),
         }
     }
 
@@ -356,18 +380,16 @@ impl<P: Platform> Core<P> {
                 return self.refuse_for(t, Refusal::WrongKind, &name);
             }
             let mut last = EntityId(0);
-            let mut needed = false;
             while let Some(next) = self.catalog.snapshot_after(id, last).map(Entity::id) {
                 last = next;
-                needed = true;
                 let blocker = self.name_of(next);
-                self.blocker(t, &blocker, 0);
-            }
-            if needed {
-                return self.refuse(t, Refusal::Needed);
+                self.blame(t, Refusal::Needed, &blocker);
             }
             if self.is_open(id) && !self.flag(t, crate::control::FLAG_FORCE) {
-                return self.refuse_for(t, Refusal::OpenForWriting, &name);
+                self.blame(t, Refusal::OpenForWriting, &name);
+            }
+            if self.refuse_blamed(t) {
+                return;
             }
             if let Some(v) = self.vol_of_entity(id) {
                 self.cut_off(id);

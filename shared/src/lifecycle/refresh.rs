@@ -6,7 +6,7 @@
 //! goes to a clone that keeps the former state.
 
 use crate::control::{Name, Refusal, FLAG_FORCE};
-use crate::engine::{Core, Stage, LEVELS};
+use crate::engine::{Core, Stage, NONE};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
 use crate::lifecycle::destroy::OWN_CHAIN;
@@ -24,8 +24,9 @@ impl<P: Platform> Core<P> {
             return self.refuse(t, Refusal::Malformed);
         };
         if self.tasks.at(t).stage == Stage::Begin {
-            if let Err((refusal, name)) = self.check_refresh(t, &name, &to) {
-                return self.refuse_for(t, refusal, &name);
+            self.check_refresh(t, &name, &to);
+            if self.refuse_blamed(t) {
+                return;
             }
             if let Some(v) = self.vol_named(name.bytes()) {
                 self.cut_off_writers(v);
@@ -47,46 +48,57 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    /// Blames all that is in the way of the refresh.
     #[inline(never)]
-    fn check_refresh(&mut self, t: u32, name: &Name, to: &Name) -> Result<(), (Refusal, Name)> {
+    fn check_refresh(&mut self, t: u32, name: &Name, to: &Name) {
+        let clone = self.check_clone_of(t, name);
+        let v = clone.unwrap_or(NONE);
+        self.blame_if(t, clone.map(|_| ()));
+        let base = match (v, to.bytes()) {
+            (NONE, []) => Ok(()),
+            (_, []) => self.check_base_volume(v, name),
+            _ => self.check_base(to).and_then(|()| self.check_refresh_to(v, to)),
+        };
+        self.blame_if(t, base);
+        if let Some(keep) = self.item(t, 0).map(|i| i.name) {
+            let fresh = self.check_new_name(&keep);
+            self.blame_if(t, fresh);
+            if self.vols.left() == 0 {
+                self.blame(t, Refusal::TableFull, &keep);
+            }
+        }
+        if self.catalog.reserve(&self.platform, 8).is_err() {
+            self.blame(t, Refusal::NoMemory, name);
+        }
+    }
+
+    /// The clone, if it can be refreshed now.
+    fn check_clone_of(&self, t: u32, name: &Name) -> Result<u32, (Refusal, Name)> {
         let Some(clone) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
         if clone.kind() != Some(Kind::Clone) {
             return Err((Refusal::WrongKind, *name));
         }
-        let Some(v) = self.vol_named(name.bytes()) else { return Err((Refusal::NotFound, *name)) };
+        let v = self.vol_named(name.bytes()).ok_or((Refusal::NotFound, *name))?;
         if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
             return Err((Refusal::OpenForWriting, *name));
         }
-        if to.bytes().is_empty() {
-            let base = self.base_volume(v).ok_or((Refusal::NotFound, *name))?;
-            if !self.is_online(base) {
-                return Err((Refusal::Offline, self.name_of(self.vols.at(base).id)));
-            }
-        } else {
-            self.check_refresh_to(v, to)?;
-        }
-        if let Some(keep) = self.item(t, 0).map(|i| i.name) {
-            self.check_new_name(&keep)?;
-            if self.vols.left() == 0 {
-                return Err((Refusal::TableFull, keep));
-            }
-        }
-        self.catalog.reserve(&self.platform, 8).map_err(|_| (Refusal::NoMemory, *name))
+        Ok(v)
     }
 
+    /// Whether a new snapshot can be taken of the volume that the clone stands on.
+    fn check_base_volume(&self, v: u32, name: &Name) -> Result<(), (Refusal, Name)> {
+        let base = self.base_volume(v).ok_or((Refusal::NotFound, *name))?;
+        if !self.is_online(base) {
+            return Err((Refusal::Offline, self.name_of(self.vols.at(base).id)));
+        }
+        Ok(())
+    }
+
+    /// Whether the clone `v` can go to a snapshot that a clone can stand on.
     fn check_refresh_to(&mut self, v: u32, to: &Name) -> Result<(), (Refusal, Name)> {
-        let Some(snapshot) = self.named(to) else { return Err((Refusal::NotFound, *to)) };
-        if snapshot.kind() != Some(Kind::Snapshot) {
-            return Err((Refusal::WrongKind, *to));
-        }
-        if !snapshot.is_living_snapshot() {
-            return Err((Refusal::Lost, *to));
-        }
+        let Some(snapshot) = self.named(to).filter(|_| v != NONE) else { return Ok(()) };
         if snapshot.size.get() != self.vols.at(v).size {
             return Err((Refusal::Unrelated, *to));
-        }
-        if self.depth_of(snapshot.id()) >= LEVELS.saturating_sub(4) {
-            return Err((Refusal::WrongKind, *to));
         }
         let id = snapshot.id();
         self.check_ring(self.vols.at(v).id, id).map_err(|refusal| (refusal, *to))

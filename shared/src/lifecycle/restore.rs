@@ -27,13 +27,13 @@ impl<P: Platform> Core<P> {
             if !self.take_moment(t) {
                 return;
             }
-            if let Err((refusal, name)) = self.check_restore(t, &name, &from) {
-                return self.refuse_for(t, refusal, &name);
-            }
+            self.check_restore(t, &name, &from);
             if lacks != 0 {
-                let bytes = lacks << self.geometry.shift();
-                self.blocker(t, &name, bytes);
-                return self.answer(t, Refusal::NoSpace, u64::MAX, bytes);
+                self.blame(t, Refusal::NoSpace, &name);
+            }
+            let c = self.tasks.at(t).aux;
+            if let Some(why) = self.lifecycle.slots.at(c).blamed {
+                return self.answer(t, why, u64::MAX, lacks << self.geometry.shift());
             }
             if let Some(v) = self.vol_named(name.bytes()) {
                 self.cut_off_writers(v);
@@ -53,8 +53,30 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    /// Blames all that is in the way of the restore.
     #[inline(never)]
-    fn check_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), (Refusal, Name)> {
+    fn check_restore(&mut self, t: u32, name: &Name, from: &Name) {
+        let source = self.check_source(t, from);
+        let production = self.check_production(name);
+        let both = match (&production, &source) {
+            (Ok(map), Ok(bottom)) if map != bottom => Err((Refusal::Unrelated, *from)),
+            _ => Ok(()),
+        };
+        self.blame_if(t, production.map(|_| ()));
+        self.blame_if(t, source.map(|_| ()));
+        self.blame_if(t, both);
+        let v = self.vol_named(name.bytes()).filter(|&v| !self.vols.at(v).clone);
+        let Some(v) = v else { return };
+        if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
+            self.blame(t, Refusal::OpenForWriting, name);
+        }
+        if self.catalog.reserve(&self.platform, 12).is_err() {
+            self.blame(t, Refusal::NoMemory, name);
+        }
+    }
+
+    /// The map of a production that can be restored; its clients do not count here.
+    fn check_production(&self, name: &Name) -> Result<MapId, (Refusal, Name)> {
         let Some(production) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
         if production.kind() != Some(Kind::Production) {
             return Err((Refusal::WrongKind, *name));
@@ -62,7 +84,19 @@ impl<P: Platform> Core<P> {
         if production.restoring().is_some() {
             return Err((Refusal::Restoring, *name));
         }
-        let map = production.map();
+        let v = self.vol_named(name.bytes()).ok_or((Refusal::NotFound, *name))?;
+        if !self.is_online(v) {
+            return Err((Refusal::Offline, *name));
+        }
+        let merge = &self.lifecycle.merge;
+        if merge.is_active() {
+            return Err((Refusal::Restoring, self.name_of(self.vols.at(merge.vol).id)));
+        }
+        Ok(production.map())
+    }
+
+    /// The map that what is restored rests on in the end.
+    fn check_source(&self, t: u32, from: &Name) -> Result<MapId, (Refusal, Name)> {
         let Some(source) = self.named(from) else { return Err((Refusal::NotFound, *from)) };
         let (id, base) = (source.id(), source.base());
         match source.kind() {
@@ -79,20 +113,7 @@ impl<P: Platform> Core<P> {
             }
         }
         let bottom = base.map_or(id, |base| self.bottom_of(base));
-        if self.catalog.get(bottom).map(Entity::map) != Some(map) {
-            return Err((Refusal::Unrelated, *from));
-        }
-        let v = self.vol_named(name.bytes()).ok_or((Refusal::NotFound, *name))?;
-        if !self.is_online(v) {
-            return Err((Refusal::Offline, *name));
-        }
-        if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
-            return Err((Refusal::OpenForWriting, *name));
-        }
-        if self.lifecycle.merge.is_active() {
-            return Err((Refusal::Restoring, *name));
-        }
-        self.catalog.reserve(&self.platform, 12).map_err(|_| (Refusal::NoMemory, *name))
+        Ok(self.catalog.get(bottom).map(Entity::map).unwrap_or_default())
     }
 
     /// The first of a volume or snapshot and those it rests on that has lost some of its data.
@@ -312,35 +333,39 @@ impl<P: Platform> Core<P> {
             return true;
         };
         let v = self.vol_of_entity(id).unwrap_or(NONE);
-        if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
-            self.refuse_for(t, Refusal::OpenForWriting, name);
-            return true;
-        }
         if r.before.get() == 0 {
-            self.refuse_for(t, Refusal::Lost, name);
-            return true;
+            self.blame(t, Refusal::Lost, name);
         }
-        let mut later = false;
         let mut epoch = Epoch(r.r_epoch.get());
         while let Some(next) = self.catalog.next_epoch_at_or_after(map, epoch.next()) {
             let blocker = self.catalog.snapshot_at(map, next).map(|s| s.name).unwrap_or_default();
-            self.blocker(t, &blocker, 0);
-            later = true;
+            self.blame(t, Refusal::LaterSnapshots, &blocker);
             epoch = next;
         }
-        let r_id = EntityId(r.r.get());
-        if self.catalog.dependants(r_id).next().is_some() || self.is_open(r_id) {
-            let blocker = self.name_of(r_id);
-            self.blocker(t, &blocker, 0);
-            later = true;
+        self.blame_users_of(t, EntityId(r.r.get()));
+        if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
+            self.blame(t, Refusal::OpenForWriting, name);
         }
-        if later {
-            self.refuse(t, Refusal::LaterSnapshots);
-        } else if self.catalog.reserve(&self.platform, 12).is_err() {
-            self.refuse(t, Refusal::NoMemory);
-            later = true;
+        if self.catalog.reserve(&self.platform, 12).is_err() {
+            self.blame(t, Refusal::NoMemory, name);
         }
-        later
+        self.refuse_blamed(t)
+    }
+
+    /// R goes with its restore: blames those that stand on it, or have it open.
+    fn blame_users_of(&mut self, t: u32, r: EntityId) {
+        let mut last = EntityId(0);
+        loop {
+            let next = self.catalog.dependants(r).map(Entity::id).filter(|&d| d > last).min();
+            let Some(next) = next else { break };
+            let blocker = self.name_of(next);
+            self.blame(t, Refusal::Needed, &blocker);
+            last = next;
+        }
+        if self.is_open(r) {
+            let blocker = self.name_of(r);
+            self.blame(t, Refusal::OpenForWriting, &blocker);
+        }
     }
 
     fn record_cancel(&mut self, t: u32, name: &Name) -> Result<(), Fault> {

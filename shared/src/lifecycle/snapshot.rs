@@ -17,8 +17,9 @@ impl<P: Platform> Core<P> {
             return;
         }
         if self.tasks.at(t).stage == Stage::Begin {
-            if let Err((refusal, name)) = self.check_snapshots(t) {
-                return self.refuse_for(t, refusal, &name);
+            self.check_snapshots(t);
+            if self.refuse_blamed(t) {
+                return;
             }
             for n in 0..self.items(t) {
                 if let Some(v) = self.item(t, n).and_then(|i| self.vol_named(i.name.split().0)) {
@@ -40,32 +41,37 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    fn check_snapshots(&mut self, t: u32) -> Result<(), (Refusal, Name)> {
+    /// Blames all that cannot be taken.
+    #[inline(never)]
+    fn check_snapshots(&mut self, t: u32) {
         let count = self.items(t);
         if count == 0 {
-            return Err((Refusal::Malformed, Name::default()));
+            self.blame(t, Refusal::Malformed, &Name::default());
         }
-        self.catalog
-            .reserve(&self.platform, count.saturating_add(8))
-            .map_err(|_| (Refusal::NoMemory, Name::default()))?;
+        if self.catalog.reserve(&self.platform, count.saturating_add(8)).is_err() {
+            self.blame(t, Refusal::NoMemory, &Name::default());
+        }
         for n in 0..count {
-            let Some(item) = self.item(t, n) else {
-                return Err((Refusal::Malformed, Name::default()));
-            };
-            let name = item.name;
-            let (volume, Some(part)) = name.split() else { return Err((Refusal::BadName, name)) };
-            if !Name::part_is_valid(part) {
-                return Err((Refusal::BadName, name));
+            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
+            if let Err(why) = self.check_snapshot(t, n, &name) {
+                self.blame(t, why, &name);
             }
-            let Some(v) = self.vol_named(volume) else { return Err((Refusal::NotFound, name)) };
-            if !self.is_online(v) {
-                return Err((Refusal::Offline, name));
-            }
-            let twice = (0..n).any(|m| self.item(t, m).is_some_and(|i| i.name == name));
-            let same = (0..n).any(|m| self.item(t, m).is_some_and(|i| i.name.split().0 == volume));
-            if twice || same || self.named(&name).is_some() {
-                return Err((Refusal::Exists, name));
-            }
+        }
+    }
+
+    fn check_snapshot(&self, t: u32, n: usize, name: &Name) -> Result<(), Refusal> {
+        let (volume, Some(part)) = name.split() else { return Err(Refusal::BadName) };
+        if !Name::part_is_valid(part) {
+            return Err(Refusal::BadName);
+        }
+        let v = self.vol_named(volume).ok_or(Refusal::NotFound)?;
+        if !self.is_online(v) {
+            return Err(Refusal::Offline);
+        }
+        let twice = (0..n).any(|m| self.item(t, m).is_some_and(|i| i.name == *name));
+        let same = (0..n).any(|m| self.item(t, m).is_some_and(|i| i.name.split().0 == volume));
+        if twice || same || self.named(name).is_some() {
+            return Err(Refusal::Exists);
         }
         Ok(())
     }

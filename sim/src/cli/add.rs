@@ -8,12 +8,11 @@ use std::path::Path;
 use rwsnap_core::control::{self, Item, Refusal};
 
 use crate::store::device::kind_of;
-use crate::store::{Access, Cache, Volume};
 
 use super::args::{self, Located};
 use super::connect::{command, item};
-use super::error::{Failure, Outcome, FAILED};
-use super::refusal::Refused;
+use super::error::{Failure, Outcome};
+use super::refusal::{Blocker, Refused};
 use super::rest::PATH_KEY;
 use super::Global;
 
@@ -41,28 +40,14 @@ impl Add {
             }
             pool.call(&add, &items).map(|_| false)
         });
-        if !taken.map_err(|e| self.volume.explain(e))? {
+        if !taken? {
             return Ok(());
         }
         let name = name.text();
         let (verb, refusal) = (control::Verb::Add, Refusal::Exists);
-        let blockers = [name.to_owned()];
+        let blockers = [Blocker { name: name.to_owned(), why: refusal }];
         let refused = Refused { verb, name, other: "", refusal, blockers: &blockers, value: 0 };
         Err(Failure::new(refused.text()))
-    }
-}
-
-impl Located {
-    /// A server says no more than that it could not open the volume: what is in the way is likely
-    /// to be in the way here, too.
-    fn explain(&self, failure: Failure) -> Failure {
-        match Volume::open(&self.path, Access::Own, Cache::Buffered) {
-            Err(e) if failure.code == FAILED => {
-                let name = self.name.as_deref().unwrap_or_default();
-                Failure::new(format!("cannot add `{name}`: {e}"))
-            }
-            _ => failure,
-        }
     }
 }
 

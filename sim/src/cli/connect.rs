@@ -19,7 +19,7 @@ use crate::store::identify::padded_text;
 use crate::store::offline::now_ns;
 
 use super::error::{Failure, Outcome};
-use super::refusal::Refused;
+use super::refusal::{Blocker, Refused};
 use super::rest::AtRest;
 
 /// Bytes that a reply may have at most: more than any server sends.
@@ -273,8 +273,8 @@ fn finish(command: &Command, items: &[Item], refusal: Refusal, answer: Answer) -
     let named: Vec<&str> = items.iter().map(|i| i.name.text()).collect();
     let named = named.join(" ");
     let verb = Verb::from_number(command.verb.get()).unwrap_or(Verb::Status);
-    let blockers: Vec<String> =
-        answer.rows::<NameRow>().iter().map(|row| row.name.text().to_owned()).collect();
+    let rows = answer.rows::<NameRow>();
+    let blockers: Vec<Blocker> = rows.iter().map(|row| Blocker::new(row, refusal)).collect();
     let lists_objects = matches!(verb, Verb::Snapshot | Verb::Destroy);
     let refused = Refused {
         verb,
@@ -284,7 +284,11 @@ fn finish(command: &Command, items: &[Item], refusal: Refusal, answer: Answer) -
         blockers: &blockers,
         value: answer.reply.value.get(),
     };
-    Err(Failure::new(refused.text()))
+    // A server that has something to say about it says so itself.
+    Err(Failure::new(match (answer.reply.row_bytes.get(), answer.bytes()) {
+        (1, said @ [_, ..]) => format!("{}: {}", refused.failed(), String::from_utf8_lossy(said)),
+        _ => refused.text(),
+    }))
 }
 
 /// Sends a command and reads the reply.

@@ -2,8 +2,7 @@
 
 //! `rwsnap export`: a whole volume or snapshot as a raw image.
 
-use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -16,6 +15,7 @@ use super::error::{Failure, Outcome};
 use super::info::entity;
 use super::io::Bytes;
 use super::progress::bar;
+use super::target::Target;
 use super::Global;
 
 /// Bytes of zeros that are worth a hole.
@@ -30,13 +30,13 @@ pub(super) struct Export {
     /// The volume or snapshot
     #[arg(value_name = "NAME", value_parser = args::name)]
     name: Name,
-    /// The image file; it must not be there yet
+    /// The image file, which must not be there yet; with --force, one that is, or a block device
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Leave holes where there are zeros
     #[arg(long)]
     sparse: bool,
-    /// Overwrite the file if it is there
+    /// Overwrite the file or device if it is there and nobody has it
     #[arg(long)]
     force: bool,
     /// Of a damaged snapshot, write what is left: zeros where its data is lost, and say where
@@ -52,18 +52,20 @@ impl Export {
     fn write(&self, global: &Global, pool: &mut Connection) -> Outcome {
         let lost = if self.skip_lost { self.lost(pool)? } else { Vec::new() };
         let mut volume = Bytes::new(pool, self.name)?;
-        let file = self.make()?;
+        let target = Target::open(&self.file, self.force)?;
+        target.make_room(&self.file, volume.size)?;
+        let (file, sparse) = (target.file(), self.sparse && target.is_blank());
         let failed = || Failure::io(format!("write {}", self.file.display()));
-        file.set_len(0).and_then(|()| file.set_len(volume.size)).map_err(failed())?;
         let bar = bar(global, self.name.text(), volume.size);
         let size = volume.size;
         let mut from = 0;
         for (at, end) in lost.iter().copied().chain([(size, size)]) {
             volume.each(from, at.saturating_sub(from), |at, bytes| {
                 bar.set_position(at);
-                self.put(&file, at, bytes).map_err(failed())
+                put(file, sparse, at, bytes).map_err(failed())
             })?;
             if at < end {
+                fill(&target, at, end).map_err(failed())?;
                 bar.suspend(|| global.say(&format!("lost: {} bytes from {at} on", end - at)));
             }
             from = end;
@@ -85,36 +87,30 @@ impl Export {
         };
         Ok(lost.map(ends).collect())
     }
+}
 
-    /// Makes the file. If it is there, nothing of it is touched without --force.
-    fn make(&self) -> Outcome<File> {
-        let mut options = OpenOptions::new();
-        options.write(true);
-        if self.force {
-            options.create(true).truncate(false);
-        } else {
-            options.create_new(true);
-        }
-        options.open(&self.file).map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => Failure::new(format!(
-                "{} exists already; --force overwrites it",
-                self.file.display()
-            )),
-            _ => Failure::io(format!("make {}", self.file.display()))(e),
-        })
+/// A device may hold anything where data is lost.
+fn fill(target: &Target, at: u64, end: u64) -> std::io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut place = at;
+    while place < end && !target.is_blank() {
+        let now = usize::try_from(end - place).unwrap_or(usize::MAX).min(zeros.len());
+        target.file().write_all_at(zeros.get(..now).unwrap_or_default(), place)?;
+        place += now as u64;
     }
+    Ok(())
+}
 
-    fn put(&self, file: &File, at: u64, bytes: &[u8]) -> std::io::Result<()> {
-        if !self.sparse {
-            return file.write_all_at(bytes, at);
-        }
-        let mut place = at;
-        for block in bytes.chunks(HOLE) {
-            if block.iter().any(|&b| b != 0) {
-                file.write_all_at(block, place)?;
-            }
-            place += block.len() as u64;
-        }
-        Ok(())
+fn put(file: &File, sparse: bool, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+    if !sparse {
+        return file.write_all_at(bytes, at);
     }
+    let mut place = at;
+    for block in bytes.chunks(HOLE) {
+        if block.iter().any(|&b| b != 0) {
+            file.write_all_at(block, place)?;
+        }
+        place += block.len() as u64;
+    }
+    Ok(())
 }

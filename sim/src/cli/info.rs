@@ -10,6 +10,7 @@ use super::args;
 use super::connect::{command, Connection};
 use super::error::{Failure, Outcome};
 use super::output::{human, moment, print_json, print_pairs};
+use super::ties;
 use super::view::{self, Entity};
 use super::Global;
 
@@ -35,19 +36,20 @@ struct Full {
 
 impl Info {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let (row, properties) = global.with(|pool| {
+        let (row, rows, properties) = global.with(|pool| {
             let row = entity(pool, self.name)?;
+            let rows = pool.all::<EntityRow>(command(control::Verb::List, Name::default()))?;
             let properties =
                 pool.all::<PropertyRow>(command(control::Verb::Properties, self.name))?;
-            Ok((row, properties))
+            Ok((row, rows, properties))
         })?;
         let properties: Vec<(String, String)> =
             properties.iter().map(|p| (p.key.text().to_owned(), padded_text(&p.value))).collect();
         if self.json {
             let properties = properties.into_iter().map(|(k, v)| (k, v.into())).collect();
-            return print_json(&Full { entity: Entity::from(&row), properties });
+            return print_json(&Full { entity: Entity::new(&row, &rows), properties });
         }
-        show(&row, &properties)
+        show(&row, &rows, &properties)
     }
 }
 
@@ -60,7 +62,7 @@ pub(super) fn entity(pool: &mut Connection, name: Name) -> Outcome<EntityRow> {
     row.ok_or_else(|| Failure::new(format!("nothing was told about `{}`", name.text())))
 }
 
-fn show(row: &EntityRow, properties: &[(String, String)]) -> Outcome {
+fn show(row: &EntityRow, rows: &[EntityRow], properties: &[(String, String)]) -> Outcome {
     let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let exact = |n: u64| format!("{} ({n} bytes)", human(n));
     let (opens, writers) = view::opens(row);
@@ -72,6 +74,8 @@ fn show(row: &EntityRow, properties: &[(String, String)]) -> Outcome {
         ("used", exact(row.used.get())),
         ("refer", exact(row.refer.get())),
         ("origin", dash(row.origin.text())),
+        ("based on", dash(&ties::bases(row, rows).join(", "))),
+        ("needed by", dash(&ties::needed_by(row, rows).join(", "))),
         ("created", moment(row.created_ns.get())),
         ("flags", dash(&view::flags(row).join(", "))),
         ("clients", format!("{opens}, {writers} of them writing")),

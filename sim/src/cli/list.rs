@@ -23,6 +23,7 @@ use super::Global;
   rwsnap list
   rwsnap list -t snapshot -o name,used,created -S used
   rwsnap list -r prod --json
+  rwsnap list -o name,origin,bases,needed-by
   rwsnap list -Hp -o name,used | awk '{ sum += $2 } END { print sum }'")]
 pub(super) struct List {
     /// This one alone, or with -r all that depends on it
@@ -85,17 +86,18 @@ impl List {
         listed.flags = control::FLAG_COUNT.into();
         let mut rows = global.with(|pool| pool.all::<EntityRow>(listed))?;
         order::family(&mut rows);
+        let all = rows.clone();
         if let Some(name) = &self.name {
             rows = self.only(name, &rows)?;
         }
         rows.retain(|row| self.is_wanted(row));
         if let Some(column) = self.sort_up.or(self.sort_down) {
-            rows.sort_by(|a, b| column.compare(a, b));
+            rows.sort_by(|a, b| column.compare(a, b, &all));
         }
         if self.sort_down.is_some() {
             rows.reverse();
         }
-        self.show(&rows)
+        self.show(&rows, &all)
     }
 
     /// The one named; with -r also what depends on it.
@@ -120,15 +122,15 @@ impl List {
         }
     }
 
-    fn show(&self, rows: &[EntityRow]) -> Outcome {
+    fn show(&self, rows: &[EntityRow], all: &[EntityRow]) -> Outcome {
         if self.json {
-            return print_json(&rows.iter().map(Entity::from).collect::<Vec<_>>());
+            return print_json(&rows.iter().map(|row| Entity::new(row, all)).collect::<Vec<_>>());
         }
         let titles: Vec<String> = self.columns.iter().map(|c| c.title()).collect();
         let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
         let mut table = Rows::new(&titles);
         for row in rows {
-            table.push(self.columns.iter().map(|c| c.text(row, self.exact)).collect());
+            table.push(self.columns.iter().map(|c| c.text(row, all, self.exact)).collect());
         }
         print(&if self.bare { table.tabbed() } else { table.aligned() })
     }

@@ -4,7 +4,7 @@
 //!
 //! A server's control socket bears the UUID of its pool and lies in one of three folders, or in
 //! the one that `RWSNAP_RUNTIME_DIR` names. A socket whose server is gone refuses connections and
-//! counts as not there.
+//! counts as not there; it is removed.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::store::device::kind_of;
-use crate::store::{identify, lock, signature, Access, Cache, Volume};
+use crate::store::{identify, lock, signature, sockets, Access, Cache, Volume};
 
 use super::connect::Connection;
 use super::error::{Failure, Outcome};
@@ -51,7 +51,10 @@ pub fn default_socket(pool: [u8; 16]) -> Outcome<PathBuf> {
     let mut last = None;
     for folder in folders() {
         match usable(&folder) {
-            Ok(()) => return Ok(folder.join(socket_name(pool))),
+            Ok(()) => {
+                sockets::sweep(&folder);
+                return Ok(folder.join(socket_name(pool)));
+            }
             Err(e) => last = Some((folder, e)),
         }
     }
@@ -64,7 +67,7 @@ pub fn default_socket(pool: [u8; 16]) -> Outcome<PathBuf> {
 
 /// A link to a control socket that lies elsewhere, so that it is found like the others; it is gone
 /// when dropped.
-pub struct Link(Option<PathBuf>);
+pub struct Link(Option<(PathBuf, PathBuf)>);
 
 impl Link {
     /// For the socket of this pool, of which no other server runs. It is a convenience: if it
@@ -76,14 +79,21 @@ impl Link {
         if target == place {
             return Self(None);
         }
+        let _folder = place.parent().and_then(|folder| sockets::lock(folder, ANSWER));
+        // A copy of a save volume is the same pool to the eye: its server keeps its socket.
+        if UnixStream::connect(&place).is_ok() {
+            return Self(None);
+        }
         let _ = fs::remove_file(&place);
-        Self(std::os::unix::fs::symlink(&target, &place).ok().map(|()| place))
+        let made = std::os::unix::fs::symlink(&target, &place);
+        Self(made.ok().map(|()| (place, target)))
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let Some(place) = &self.0 {
+        let Some((place, target)) = &self.0 else { return };
+        if fs::read_link(place).is_ok_and(|to| to == *target) {
             let _ = fs::remove_file(place);
         }
     }
@@ -159,6 +169,9 @@ fn reach(path: &Path) -> io::Result<UnixStream> {
 fn served() -> Vec<Served> {
     let mut found = Vec::new();
     for folder in folders().iter().filter(|folder| is_trusted(folder)) {
+        if usable(folder).is_ok() {
+            sockets::sweep(folder);
+        }
         let Ok(entries) = fs::read_dir(folder) else { continue };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();

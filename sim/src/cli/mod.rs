@@ -17,6 +17,7 @@ pub mod output;
 pub mod progress;
 pub mod refusal;
 pub mod rest;
+pub mod ties;
 pub mod view;
 
 mod add;
@@ -47,6 +48,7 @@ mod snapshot;
 mod status;
 mod stop;
 mod storm;
+mod target;
 mod write;
 
 use std::process::ExitCode;

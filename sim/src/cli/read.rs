@@ -2,7 +2,6 @@
 
 //! `rwsnap read`: bytes of a volume or snapshot.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -11,6 +10,7 @@ use rwsnap_core::control::Name;
 use super::args;
 use super::error::{Failure, Outcome};
 use super::io::Bytes;
+use super::target::Target;
 use super::Global;
 
 /// Read bytes of a volume or snapshot, to standard output or a file
@@ -33,6 +33,19 @@ pub(super) struct Read {
     output: Option<PathBuf>,
 }
 
+/// A target, written from its beginning on.
+struct Output(Target);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.file().flush()
+    }
+}
+
 impl Read {
     pub(super) fn run(self, global: &Global) -> Outcome {
         global.with(|pool| {
@@ -49,7 +62,8 @@ impl Read {
     /// Where the bytes go.
     fn out(&self) -> Outcome<Box<dyn Write>> {
         let Some(path) = &self.output else { return Ok(Box::new(std::io::stdout().lock())) };
-        let made = File::create(path);
-        Ok(Box::new(made.map_err(Failure::io(format!("write {}", path.display())))?))
+        let target = Target::open(path, true)?;
+        target.make_room(path, 0)?;
+        Ok(Box::new(Output(target)))
     }
 }

@@ -3,7 +3,7 @@
 //! Sentences for commands that were refused: what was not done, what is in the way, each blocker
 //! by name, and the way out.
 
-use rwsnap_core::control::{Refusal, Verb};
+use rwsnap_core::control::{NameRow, Refusal, Verb};
 use rwsnap_core::engine::{VIEWS, VOLUMES};
 
 /// A refused command, as far as a sentence needs it.
@@ -17,10 +17,29 @@ pub struct Refused<'a> {
     pub other: &'a str,
     /// Why it was refused.
     pub refusal: Refusal,
-    /// The names that the reply carried.
-    pub blockers: &'a [String],
+    /// What the reply named.
+    pub blockers: &'a [Blocker],
     /// The number that the reply carried.
     pub value: u64,
+}
+
+/// What is in the way of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: Refusal,
+}
+
+impl Blocker {
+    /// From a reply's row.
+    #[must_use]
+    pub fn new(row: &NameRow, refusal: Refusal) -> Self {
+        let why = u16::try_from(row.frees.get()).ok().and_then(Refusal::from_number);
+        let why = why.filter(|why| *why != Refusal::None).unwrap_or(refusal);
+        Self { name: row.name.text().to_owned(), why }
+    }
 }
 
 /// The way out of a refresh that is refused because the snapshot hangs on the clone.
@@ -28,13 +47,41 @@ const RING: &str = "Neither could ever be destroyed. Name another snapshot, or m
                     of this one.";
 
 impl Refused<'_> {
-    /// The sentences.
+    /// The sentences: all reasons with all that they are about, then the ways out.
     #[must_use]
     pub fn text(&self) -> String {
-        let reason = self.reason();
-        let way = self.way_out();
-        let end = if way.is_empty() { String::new() } else { format!("\n{way}") };
-        format!("cannot {}: {reason}{end}", self.attempt())
+        let mut kinds = Vec::new();
+        if self.blockers.is_empty() || self.blockers.iter().any(|b| b.why == self.refusal) {
+            kinds.push(self.refusal);
+        }
+        for blocker in self.blockers {
+            if !kinds.contains(&blocker.why) {
+                kinds.push(blocker.why);
+            }
+        }
+        let (mut reasons, mut ways): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for refusal in kinds {
+            let mut blockers: Vec<Blocker> = Vec::new();
+            for blocker in self.blockers.iter().filter(|b| b.why == refusal) {
+                if !blocker.name.is_empty() && !blockers.contains(blocker) {
+                    blockers.push(blocker.clone());
+                }
+            }
+            let one = Refused { refusal, blockers: &blockers, ..self.clone() };
+            reasons.push(one.reason());
+            let way = one.way_out();
+            if !way.is_empty() && !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        let end: String = ways.iter().map(|way| format!("\n{way}")).collect();
+        format!("{}: {}{end}", self.failed(), reasons.join("; "))
+    }
+
+    /// What was not done.
+    #[must_use]
+    pub fn failed(&self) -> String {
+        format!("cannot {}", self.attempt())
     }
 
     /// What was tried.
@@ -85,7 +132,7 @@ impl Refused<'_> {
         if self.blockers.is_empty() {
             none.to_owned()
         } else {
-            self.blockers.iter().map(|b| format!("`{b}`")).collect::<Vec<_>>().join(", ")
+            self.blockers.iter().map(|b| format!("`{}`", b.name)).collect::<Vec<_>>().join(", ")
         }
     }
 
@@ -95,15 +142,7 @@ impl Refused<'_> {
         match self.refusal {
             Refusal::None => "no reason was given".to_owned(),
             Refusal::Malformed => "the pool does not understand the command".to_owned(),
-            Refusal::NotFound => match self.who("").as_str() {
-                "" if self.other.is_empty() => format!("there is no {}", quoted(name)),
-                "" => format!("there is no `{name}`, or no `{}`", self.other),
-                // A snapshot to be taken is named; what is missing is its volume.
-                who if self.verb == Verb::Snapshot => {
-                    format!("there is no volume for {who}")
-                }
-                who => format!("there is no {who}"),
-            },
+            Refusal::NotFound => self.not_found(),
             Refusal::Exists => format!("the name is taken by {}", self.who("another volume")),
             Refusal::BadName if self.verb == Verb::Rename => self.bad_rename(),
             Refusal::BadName => format!("a name is not one that can be given ({})", self.names()),
@@ -111,14 +150,26 @@ impl Refused<'_> {
             Refusal::Needed => self.needed(),
             Refusal::Held => format!("held: {}", self.who(&quoted(name))),
             Refusal::OpenForWriting => {
-                let what = if name.contains('@') { "open" } else { "open for writing" };
-                format!("clients have it {what}: {}", self.who(&quoted(name)))
+                let any = matches!(self.verb, Verb::Destroy | Verb::Remove)
+                    || self.blockers.iter().any(|b| b.name.contains('@'));
+                let what = if any { "open" } else { "open for writing" };
+                format!("clients have {} {what}", self.who(&quoted(name)))
+            }
+            Refusal::Restoring if self.verb == Verb::Destroy => {
+                format!("needed by the restore that is under way: {}", self.who(&quoted(name)))
             }
             Refusal::Restoring => format!("{} is being restored", self.who("a volume")),
             Refusal::NotRestoring => format!("no restore of `{name}` is under way"),
             Refusal::LaterSnapshots => {
                 format!("snapshots were taken since it began: {}", self.who("(not named)"))
             }
+            Refusal::Unrelated if self.verb == Verb::Refresh => {
+                format!("`{}` has another size than `{name}`", self.other)
+            }
+            Refusal::TooDeep => format!(
+                "between {} and production lie as many clones of clones as there can be",
+                self.who(&quoted(name))
+            ),
             Refusal::Unrelated => {
                 format!("`{name}` and `{}` do not go back to the same production", self.other)
             }
@@ -133,15 +184,7 @@ impl Refused<'_> {
             ),
             Refusal::Fenced => "the pool is fenced after an I/O error or corruption".to_owned(),
             Refusal::Io => "a device failed or is missing; nothing is known to be lost".to_owned(),
-            Refusal::BadProperty if self.value != 0 => format!(
-                "{}: this pool was made to grow to {} bytes at most",
-                self.who("the limit"),
-                self.value
-            ),
-            Refusal::BadProperty => match self.who("").as_str() {
-                "" => "there is no such property, or it cannot take that value".to_owned(),
-                who => format!("{who}: {}", self.bad_property()),
-            },
+            Refusal::BadProperty => self.bad_properties(),
             Refusal::Bug => format!("a mistake in rwsnap (line {})", self.value),
             Refusal::Busy => "what must be cut off is still doing I/O".to_owned(),
             Refusal::TooMany => "it is more at once than the pool's log has room for".to_owned(),
@@ -160,17 +203,48 @@ impl Refused<'_> {
         }
     }
 
-    /// Why a property cannot be set.
-    fn bad_property(&self) -> &'static str {
-        match self.blockers.first().map(String::as_str) {
-            Some("quota" | "reservation") => {
-                "only clones have it, and no reservation is larger than the quota"
+    /// What is not there.
+    fn not_found(&self) -> String {
+        let name = self.name;
+        match self.who("").as_str() {
+            "" if self.other.is_empty() => format!("there is no {}", quoted(name)),
+            "" => format!("there is no `{name}`, or no `{}`", self.other),
+            // A snapshot to be taken is named; what is missing is its volume.
+            who if self.verb == Verb::Snapshot => {
+                format!("there is no volume for {who}")
             }
-            Some("when-full" | "copy-span" | "save-limit" | "discard" | "low-water") => {
-                "only the pool has it, and it cannot take every value"
-            }
-            _ => "no such property, or it cannot take that value",
+            who => format!("there is no {who}"),
         }
+    }
+
+    /// Why properties cannot be set.
+    fn bad_properties(&self) -> String {
+        let why = |key: &str| match key {
+            "save-limit" if self.value != 0 => {
+                format!("this pool was made to grow to {} bytes at most", self.value)
+            }
+            "quota" | "reservation" => "no reservation is larger than the quota".to_owned(),
+            "when-full" | "copy-span" | "save-limit" | "discard" | "low-water" => {
+                "it cannot take that value".to_owned()
+            }
+            _ => "all properties of one object take 512 bytes at most".to_owned(),
+        };
+        match self.blockers {
+            [] => "there is no such property, or it cannot take that value".to_owned(),
+            all => {
+                let one = |b: &Blocker| format!("`{}`: {}", b.name, why(&b.name));
+                all.iter().map(one).collect::<Vec<_>>().join("; ")
+            }
+        }
+    }
+
+    /// Why objects of this kind do not have the properties.
+    fn misplaced(&self) -> String {
+        let one = |b: &Blocker| match b.name.as_str() {
+            "quota" | "reservation" => format!("`{}`: only clones have it", b.name),
+            _ => format!("`{}`: only the pool has it", b.name),
+        };
+        self.blockers.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
     fn names(&self) -> String {
@@ -195,7 +269,26 @@ impl Refused<'_> {
         if self.verb == Verb::Refresh {
             return format!("{} hangs on the clone itself", self.who("it"));
         }
+        if self.verb == Verb::RestoreCancel {
+            return format!("{} stands on the snapshot that would go with it", self.who("a clone"));
+        }
         format!("needed by {}", self.who("others"))
+    }
+
+    /// What is to be restored, or from what, or both, are of the wrong kind.
+    fn not_restored(&self) -> String {
+        let is_blamed = |name| self.blockers.iter().any(|b| b.name == name);
+        let mut reasons = Vec::new();
+        if is_blamed(self.name) || !is_blamed(self.other) {
+            reasons.push(format!(
+                "`{}` is not a production volume; a clone goes back with `refresh --to`",
+                self.name
+            ));
+        }
+        if is_blamed(self.other) {
+            reasons.push(format!("`{}` is neither a snapshot nor a clone", self.other));
+        }
+        reasons.join("; ")
     }
 
     /// What the verb works on.
@@ -205,20 +298,17 @@ impl Refused<'_> {
             Verb::Snapshot => "snapshots are taken of production volumes and clones".to_owned(),
             Verb::Clone => format!("{name} is not a snapshot; clones are made of snapshots"),
             Verb::Refresh => format!("{name} is not a clone; only clones are refreshed"),
-            // The one that is named is in the way: what is to be restored, or from what.
-            Verb::Restore if self.name != self.other && self.blockers == [self.other] => {
-                format!("`{}` is neither a snapshot nor a clone", self.other)
-            }
             Verb::Restore if self.name == self.other => {
                 format!("{name} cannot be restored from itself")
             }
-            Verb::Restore => {
-                format!("{name} is not a production volume; a clone goes back with `refresh --to`")
-            }
+            Verb::Restore => self.not_restored(),
             Verb::RestoreStatus | Verb::RestoreRate | Verb::RestoreCancel => {
                 format!("{name} is not a production volume; only those are restored")
             }
-            Verb::Destroy => format!("{name} is a production volume; `remove` takes it out"),
+            Verb::Destroy => {
+                format!("not a snapshot or clone, but production: {}", self.who(&name))
+            }
+            Verb::Set if !self.blockers.is_empty() => self.misplaced(),
             Verb::Rename => "a volume cannot become a snapshot, nor the other way round".to_owned(),
             Verb::Hold | Verb::Release => format!("{name} is not a snapshot; those alone are held"),
             Verb::Remove => format!("{name} is not a production volume; `destroy` ends it"),
@@ -230,7 +320,30 @@ impl Refused<'_> {
     }
 
     /// What to do.
-    fn way_out(&self) -> &'static str {
+    fn way_out(&self) -> String {
+        let each = |verb: &str| {
+            let lines = self.blockers.iter().map(|b| format!("`rwsnap {verb} {}`", b.name));
+            lines.collect::<Vec<_>>().join(", ")
+        };
+        match (self.refusal, self.verb) {
+            (Refusal::Held, _) if !self.blockers.is_empty() => {
+                let what = if self.blockers.len() == 1 { "ends the hold" } else { "end the holds" };
+                format!("{} {what}.", each("release"))
+            }
+            (Refusal::WrongKind, Verb::Destroy) if !self.blockers.is_empty() => {
+                format!("{} takes it out of the pool; its data stays as it is.", each("remove"))
+            }
+            (Refusal::Needed, Verb::Destroy) if self.name.contains('@') => {
+                "Destroy these first, or add -r to destroy them too, or --defer to have a snapshot \
+                 go when they are gone."
+                    .to_owned()
+            }
+            _ => self.usual_way_out().to_owned(),
+        }
+    }
+
+    /// What to do, whatever the names are.
+    fn usual_way_out(&self) -> &'static str {
         match (self.refusal, self.verb) {
             (Refusal::Malformed, _) => "Is its server of another version of rwsnap?",
             (Refusal::NotFound, _) => "`rwsnap list` shows what there is.",
@@ -240,8 +353,20 @@ impl Refused<'_> {
                  a snapshot is VOLUME@SNAPSHOT."
             }
             (Refusal::Needed, Verb::Destroy) => {
-                "Destroy these first, or add -r to destroy them too, or --defer to have it go \
-                 when they are gone."
+                "Destroy these first, or add -r to destroy them too."
+            }
+            (Refusal::LaterSnapshots | Refusal::Needed, Verb::RestoreCancel) => {
+                "Destroy them first; or let the restore finish and restore from its \
+                 before-restore snapshot."
+            }
+            (Refusal::TooDeep, _) => {
+                "Clone a snapshot nearer to production; or `rwsnap export` it, and make a pool of \
+                 the image."
+            }
+            (Refusal::NotRestoring, _) => "`rwsnap restore VOL --from CLONE|VOL@SNAP` begins one.",
+            (Refusal::Unrelated, Verb::Restore) => {
+                "Production is restored from its own snapshots, and from clones that go back to \
+                 them: `rwsnap info` shows what one is based on."
             }
             (Refusal::Needed, Verb::Refresh) => RING,
             (Refusal::Needed, _) => "Destroy these first.",
@@ -253,10 +378,6 @@ impl Refused<'_> {
             (Refusal::Restoring, _) => {
                 "`rwsnap restore VOL --status` shows how it stands; let it finish, or --cancel it."
             }
-            (Refusal::LaterSnapshots, _) => {
-                "Destroy them first; or let the restore finish and restore from its \
-                 before-restore snapshot."
-            }
             (Refusal::NoSpace, Verb::Restore) => {
                 "Give the save volume more room, or destroy snapshots or clones; with --force it \
                  begins all the same, and gives up its undo if it has to."
@@ -265,6 +386,13 @@ impl Refused<'_> {
                 "Destroy snapshots or clones, or give the save volume more room; `rwsnap status` \
                  shows how much there is."
             }
+            _ => self.last_way_out(),
+        }
+    }
+
+    /// What to do when the pool itself, a device or memory is in the way.
+    fn last_way_out(&self) -> &'static str {
+        match (self.refusal, self.verb) {
             (Refusal::TableFull, _) => "Destroy clones or close what is not needed.",
             (Refusal::NoMemory, _) => "Destroy snapshots or clones that are not needed.",
             (Refusal::Fenced, _) => {
@@ -315,7 +443,8 @@ mod tests {
     use super::*;
 
     fn text(verb: Verb, refusal: Refusal, blockers: &[&str]) -> String {
-        let blockers: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+        let one = |name: &&str| Blocker { name: (*name).to_owned(), why: refusal };
+        let blockers: Vec<Blocker> = blockers.iter().map(one).collect();
         let (name, other) = ("prod@monday", "dev1");
         Refused { verb, name, other, refusal, blockers: &blockers, value: 7 }.text()
     }
@@ -326,7 +455,28 @@ mod tests {
         assert_eq!(
             said,
             "cannot destroy `prod@monday`: needed by `dev1`, `dev2`\nDestroy these first, or add \
-             -r to destroy them too, or --defer to have it go when they are gone."
+             -r to destroy them too, or --defer to have a snapshot go when they are gone."
+        );
+    }
+
+    #[test]
+    fn blockers_of_all_kinds_are_named() {
+        let one = |name: &str, why| Blocker { name: name.to_owned(), why };
+        let blockers = [
+            one("dev1", Refusal::Needed),
+            one("prod@monday", Refusal::Held),
+            one("nope", Refusal::NotFound),
+            one("dev1", Refusal::Needed),
+        ];
+        let (refusal, blockers) = (Refusal::Needed, &blockers[..]);
+        let (name, verb) = ("prod@monday nope", Verb::Destroy);
+        let said = Refused { verb, name, other: "", refusal, blockers, value: 0 }.text();
+        assert_eq!(
+            said,
+            "cannot destroy `prod@monday`, `nope`: needed by `dev1`; held: `prod@monday`; there \
+             is no `nope`\nDestroy these first, or add -r to destroy them too, or --defer to have \
+             a snapshot go when they are gone.\n`rwsnap release prod@monday` ends the hold.\n\
+             `rwsnap list` shows what there is."
         );
     }
 

@@ -12,9 +12,8 @@ use zerocopy::IntoBytes;
 
 use crate::store::engine::{Opened, Production};
 use crate::store::identify::{self, padded_text};
-use crate::store::lock::Holder;
 use crate::store::offline::{Offline, OfflineError};
-use crate::store::{core, device, Access, Cache, StoreError, Volume};
+use crate::store::{core, device, prepare, Access, Cache, Volume};
 
 use super::error::{Failure, Outcome};
 use super::refusal::Refused;
@@ -25,6 +24,7 @@ pub const PATH_KEY: &str = "path";
 /// A pool that was opened for this command.
 pub struct AtRest {
     pool: Offline,
+    block: u32,
     opened: BTreeMap<(Vec<u8>, bool), Opened>,
 }
 
@@ -41,7 +41,7 @@ impl AtRest {
         for (name, why) in pool.missing() {
             tracing::warn!("`{name}` is offline: {why}");
         }
-        Ok(Self { pool, opened: BTreeMap::new() })
+        Ok(Self { pool, block: superblock.block.get(), opened: BTreeMap::new() })
     }
 
     /// Carries out a command; gives the bytes of the reply.
@@ -64,17 +64,11 @@ impl AtRest {
     fn add(&mut self, head: &Command, items: &[Item]) -> Outcome<Vec<u8>> {
         let path = items.iter().find(|i| i.name.text() == PATH_KEY);
         let path = path.map(|i| PathBuf::from(padded_text(&i.value))).unwrap_or_default();
-        let volume = Volume::open(&path, Access::Own, Cache::Buffered).map_err(|e| {
-            let me = std::process::id();
-            let (name, at) = (head.name.text(), path.display());
-            match e {
-                StoreError::Locked { holder: Some(Holder::Process { pid, .. }), .. }
-                    if pid == me =>
-                {
-                    Failure::new(format!("cannot add `{name}`: {at} is in this pool already"))
-                }
-                e => Failure::new(format!("cannot add `{name}`: {e}")),
-            }
+        let opened = Volume::open(&path, Access::Own, Cache::Buffered)
+            .and_then(|volume| prepare::check_new(&volume, self.block).map(|()| volume));
+        let volume = opened.map_err(|e| {
+            let (name, why) = (head.name.text(), prepare::not_added(&e));
+            Failure::new(format!("cannot add `{name}`: {why}"))
         })?;
         let Some(dev) = self.pool.free_dev() else {
             return Ok(refused(Refusal::NoMemory));

@@ -14,7 +14,7 @@ use rwsnap_core::control::Name;
 use crate::nbd::Address;
 use crate::server::{self, Find, Listen, Pool, Served};
 use crate::store::engine::{Engine, NotOpened};
-use crate::store::{core, identify, Access, Cache, Volume};
+use crate::store::{core, identify, prepare, Access, Cache, Volume};
 
 use super::args::{self, Located};
 use super::error::{Failure, Outcome};
@@ -196,11 +196,16 @@ impl Serve {
 }
 
 fn open_direct(path: &Path) -> Result<Volume, String> {
-    Volume::open(path, Access::Own, Cache::Direct).map_err(|e| e.to_string())
+    open_new(path, Cache::Direct)
 }
 
 fn open_buffered(path: &Path) -> Result<Volume, String> {
-    Volume::open(path, Access::Own, Cache::Buffered).map_err(|e| e.to_string())
+    open_new(path, Cache::Buffered)
+}
+
+/// A volume that comes to the pool.
+fn open_new(path: &Path, cache: Cache) -> Result<Volume, String> {
+    Volume::open(path, Access::Own, cache).map_err(|e| prepare::not_added(&e))
 }
 
 /// An address as the command line writes it.

@@ -15,6 +15,7 @@ use crate::store::identify::padded_text;
 
 use super::full;
 use super::output::rfc3339;
+use super::ties;
 
 /// The words for the flags of a volume or snapshot.
 const FLAGS: [(u32, &str); 7] = [
@@ -93,6 +94,8 @@ pub struct Entity {
     used: u64,
     refer: u64,
     origin: Option<String>,
+    bases: Vec<String>,
+    needed_by: Vec<String>,
     created: Option<String>,
     created_ns: u64,
     flags: Vec<&'static str>,
@@ -108,8 +111,10 @@ pub struct Entity {
     device: Option<u64>,
 }
 
-impl From<&EntityRow> for Entity {
-    fn from(row: &EntityRow) -> Self {
+impl Entity {
+    /// One of the pool's volumes and snapshots, `rows`.
+    #[must_use]
+    pub fn new(row: &EntityRow, rows: &[EntityRow]) -> Self {
         let (opens, writers) = opens(row);
         let origin = row.origin.text();
         Self {
@@ -121,6 +126,8 @@ impl From<&EntityRow> for Entity {
             used: row.used.get(),
             refer: row.refer.get(),
             origin: (!origin.is_empty()).then(|| origin.to_owned()),
+            bases: ties::bases(row, rows),
+            needed_by: ties::needed_by(row, rows),
             created: moment(row.created_ns.get()),
             created_ns: row.created_ns.get(),
             flags: flags(row),

@@ -18,6 +18,7 @@ use rwsnap_core::units::Dev;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::nbd::{self, NbdError, Request};
+use crate::store::{self, prepare};
 use crate::uring::Span;
 
 use super::conn::{Conn, Out};
@@ -193,7 +194,7 @@ impl Reactor {
             Verb::Write if len == rest.len() => Ok(Way::Work(nbd::Command::Write { fua: false })),
             Verb::Read | Verb::Write => Err(Refusal::Malformed),
             Verb::Flush => Ok(Way::Work(nbd::Command::Flush)),
-            Verb::Add => self.add(id, command, rest).map(Way::Core),
+            Verb::Add => self.add(id, command, rest),
             Verb::Remove => {
                 let pool = self.pool().ok_or(Refusal::Malformed)?;
                 let all = pool.core().productions();
@@ -225,17 +226,25 @@ impl Reactor {
         Way::Said(reply(Refusal::None, count, width), rows.as_bytes().to_vec())
     }
 
-    /// Opens the volume of a new production, and tells the core its number and size.
-    fn add(&mut self, id: u32, command: &Command, rest: &[u8]) -> Result<Vec<u8>, Refusal> {
+    /// Opens the volume of a new production, and tells the core its number and size. If that fails,
+    /// the client is told what is wrong with it.
+    fn add(&mut self, id: u32, command: &Command, rest: &[u8]) -> Result<Way, Refusal> {
         let pool = self.pool().ok_or(Refusal::Malformed)?;
         let items = <[Item]>::ref_from_bytes(rest).map_err(|_| Refusal::Malformed)?;
         let path = items.iter().find(|item| item.name.text() == PATH_KEY);
         let path = path.map(|item| item.value.split(|&b| b == 0).next().unwrap_or_default());
         let path = Path::new(std::ffi::OsStr::from_bytes(path.ok_or(Refusal::Malformed)?));
-        let volume = (pool.open)(path).map_err(|why| {
-            tracing::error!("{why}");
-            Refusal::Io
-        })?;
+        let block = pool.core().block();
+        let fit = |volume: store::Volume| {
+            prepare::check_new(&volume, block).map(|()| volume).map_err(|e| e.to_string())
+        };
+        let volume = match (pool.open)(path).and_then(fit) {
+            Ok(volume) => volume,
+            Err(why) => {
+                let bytes = u32::try_from(why.len()).unwrap_or(0);
+                return Ok(Way::Said(reply(Refusal::Io, bytes, 1), why.into_bytes()));
+            }
+        };
         let known = pool.core().productions();
         let used = known.iter().map(|p| disk_of(p.dev) + 1).max().unwrap_or(1);
         let number = used.max(self.shared.disks.len());
@@ -245,7 +254,7 @@ impl Reactor {
         command.limit = volume.device().size.into();
         self.shared.disks.put(number, Arc::new(volume));
         self.note_pending(id, Some(Pending::Added(dev)));
-        Ok([command.as_bytes(), rest].concat())
+        Ok(Way::Core([command.as_bytes(), rest].concat()))
     }
 
     fn note_pending(&mut self, id: u32, pending: Option<Pending>) {

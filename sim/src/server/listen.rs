@@ -5,13 +5,15 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::{umask, Mode};
 
+use crate::store::sockets;
 use crate::uring::{Completion, File};
 
 use super::config::Listen;
@@ -21,12 +23,17 @@ use super::reactor::Reactor;
 use super::shared::Message;
 use super::token::Token;
 
+/// How long to wait for those who look after a folder of sockets.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: OwnedFd,
     /// The socket's file, to be removed at the end.
     path: Option<PathBuf>,
+    /// Which file that is: it may have been replaced meanwhile.
+    inode: Option<(u64, u64)>,
     /// Control clients come here.
     control: bool,
     /// As the ring names it, once it accepts.
@@ -51,14 +58,19 @@ impl Listener {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
             }
         };
-        Ok(Self { socket, path, control: false, file: None, accepting: false })
+        Ok(Self::new(socket, path, false))
     }
 
     /// Begins to listen for control clients.
     pub(crate) fn control(path: &Path) -> io::Result<Self> {
         let path = path.to_path_buf();
         let socket = unix(&path)?;
-        Ok(Self { socket, path: Some(path), control: true, file: None, accepting: false })
+        Ok(Self::new(socket, Some(path), true))
+    }
+
+    fn new(socket: OwnedFd, path: Option<PathBuf>, control: bool) -> Self {
+        let inode = path.as_deref().and_then(inode);
+        Self { socket, path, inode, control, file: None, accepting: false }
     }
 
     /// The address that a TCP listener got.
@@ -73,7 +85,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        if let Some(path) = self.path.as_ref().filter(|path| inode(path) == self.inode) {
             // Somebody else may have removed it; there is nothing to be done about it here.
             let _ = std::fs::remove_file(path);
         }
@@ -84,10 +96,17 @@ fn named(error: &io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {what}: {error}"))
 }
 
+/// Device and inode of a file.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
 /// Listens on a Unix socket that only its owner can reach; one that a dead server left is
 /// replaced.
 fn unix(path: &Path) -> io::Result<OwnedFd> {
     let name = path.display().to_string();
+    // A socket refuses clients between bind and listen: nobody must take it for a dead one's.
+    let _folder = path.parent().and_then(|folder| sockets::lock(folder, PATIENCE));
     let mask = umask(Mode::from_bits_truncate(0o177));
     let bound = UnixListener::bind(path).or_else(|error| {
         // To connect to what is no socket at all is refused in the same way.

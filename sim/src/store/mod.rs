@@ -23,6 +23,7 @@ pub mod lock;
 pub mod offline;
 pub mod prepare;
 pub mod signature;
+pub mod sockets;
 mod sys;
 
 pub use device::{Access, Cache, Kind, Volume};

@@ -21,6 +21,7 @@ use rwsnap_core::units::PAGE_BYTES;
 
 use crate::platform::Host;
 
+use super::lock::Holder;
 use super::offline::now_ns;
 use super::{device, identify, signature, Access, Cache, Kind, StoreError, Volume};
 
@@ -107,12 +108,51 @@ fn open_productions(wanted: &Wanted) -> Result<Vec<Volume>, StoreError> {
             let same = same.path().display();
             return Err(StoreError::unfit(path, format!("is given twice; see {same}")));
         }
-        if identify::superblock(path).ok().flatten().is_some() {
-            return Err(StoreError::unfit(path, "is the save volume of a pool, not production"));
-        }
+        refuse_save(path)?;
         opened.push(volume);
     }
     Ok(opened)
+}
+
+/// Refuses the save volume of a pool.
+fn refuse_save(path: &Path) -> Result<(), StoreError> {
+    match identify::superblock(path) {
+        Ok(Some(_)) => Err(StoreError::unfit(path, "is the save volume of a pool, not production")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the volume can become a production of a pool of this logical block.
+///
+/// # Errors
+///
+/// It cannot; the sentence says why and what to do.
+pub fn check_new(volume: &Volume, block: u32) -> Result<(), StoreError> {
+    let own = volume.device().block;
+    if own > block {
+        return Err(StoreError::unfit(
+            volume.path(),
+            format!(
+                "has blocks of {own} bytes, and the pool was made for blocks of {block}; \
+                 `rwsnap create` makes a pool for both"
+            ),
+        ));
+    }
+    refuse_save(volume.path())?;
+    check_production(volume, block)
+}
+
+/// What to say of a volume that cannot be added to the pool that this process has.
+#[must_use]
+pub fn not_added(e: &StoreError) -> String {
+    match e {
+        StoreError::Locked { path, holder: Some(Holder::Process { pid, .. }) }
+            if *pid == std::process::id() =>
+        {
+            format!("{} is in this pool already", path.display())
+        }
+        e => e.to_string(),
+    }
 }
 
 /// The logical block of the pool: the largest of its volumes.
@@ -171,13 +211,13 @@ fn check_production(volume: &Volume, block: u32) -> Result<(), StoreError> {
     }
     if size % u64::from(block) != 0 {
         let whole = size.next_multiple_of(block.into());
-        return Err(StoreError::unfit(
-            volume.path(),
-            format!(
-                "has {size} bytes, no multiple of the pool's logical block of {block}; \
-                 `truncate -s {whole}` makes it one"
-            ),
-        ));
+        let way = match volume.kind() {
+            Kind::File => format!("; `truncate -s {whole}` makes it one"),
+            Kind::Block => String::new(),
+        };
+        let why = "no multiple of the pool's logical block of";
+        let why = format!("has {size} bytes, {why} {block}{way}");
+        return Err(StoreError::unfit(volume.path(), why));
     }
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 //! Bugs that the storm found, each told once more as a short script.
 
+use rwsnap_core::api::Step;
 use rwsnap_core::control::{Command, Name, Refusal, Reply, Verb};
+use rwsnap_core::units::Dev;
 use zerocopy::FromBytes;
 
 use super::world::World;
@@ -80,4 +82,30 @@ fn a_read_that_waits_for_steps_holds_nothing() {
             (10, chunk as u8)
         );
     }
+}
+
+/// A read that had found a clone's data in a slot of its base was under way while the clone was
+/// refreshed to something else and the base's snapshot went. The slot was then its owner's alone,
+/// who overwrote it in place, and the read ended with what nobody had ever written to the clone.
+#[test]
+fn a_read_of_a_slot_that_its_view_does_not_keep_any_more_looks_again() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.done(Verb::Clone, "prod@one", "dev1", &[]);
+    w.write("dev1", 0, 9, CHUNK as usize);
+    w.done(Verb::Snapshot, "", "", &["dev1@s"]);
+    w.done(Verb::Clone, "dev1@s", "dev2", &[]);
+    assert_eq!(w.first("dev2", 0), 9);
+    w.begin_read("dev2", 0, CHUNK);
+    let cookie = w.cookie;
+    let (id, read) = w.core.poll().unwrap();
+    assert!(matches!(read, Step::Read { dev: Dev::SAVE, .. }), "{read:?}");
+    w.done(Verb::Refresh, "dev2", "prod@one", &[]);
+    w.done(Verb::Destroy, "", "", &["dev1@s"]);
+    w.write("dev1", 0, 10, CHUNK as usize);
+    w.carry_out(id, read);
+    w.drain();
+    assert_eq!(w.finished.get(&cookie), Some(&Ok(())));
+    assert_eq!(w.clients[&cookie][0], 0, "as prod@one has it");
+    assert_eq!((w.first("dev1", 0), w.first("dev2", 0)), (10, 0));
 }

@@ -31,10 +31,10 @@ pub(crate) struct World {
     /// Which steps fail.
     pub(crate) fails: fn(&Step) -> bool,
     units: Vec<u8>,
-    clients: HashMap<u64, Vec<u8>>,
-    finished: HashMap<u64, Result<(), Fault>>,
+    pub(crate) clients: HashMap<u64, Vec<u8>>,
+    pub(crate) finished: HashMap<u64, Result<(), Fault>>,
     replies: HashMap<u64, Vec<u8>>,
-    cookie: u64,
+    pub(crate) cookie: u64,
 }
 
 pub(crate) const LIMITS: Limits =

@@ -9,7 +9,7 @@ use rwsnap_core::control::rows::KIND_PRODUCTION;
 use rwsnap_core::control::EntityRow;
 
 use crate::cli::output::{bytes, moment};
-use crate::cli::view;
+use crate::cli::{ties, view};
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,6 +26,10 @@ pub(super) enum Column {
     Size,
     /// The snapshot that a clone is based on
     Origin,
+    /// The snapshots that it is based on, the nearest first
+    Bases,
+    /// What cannot be without it: snapshots of a volume, what is based on a snapshot
+    NeededBy,
     /// When it was made
     Created,
     /// held, deferred, given-up, damaged, restoring, offline
@@ -67,7 +71,7 @@ enum Cell {
 }
 
 impl Column {
-    fn cell(self, row: &EntityRow) -> Cell {
+    fn cell(self, row: &EntityRow, all: &[EntityRow]) -> Cell {
         let text = |text: &str| Cell::Text(text.to_owned());
         let (opens, writers) = view::opens(row);
         match self {
@@ -77,6 +81,8 @@ impl Column {
             Self::Refer => Cell::Bytes(row.refer.get()),
             Self::Size => Cell::Bytes(row.size.get()),
             Self::Origin => text(row.origin.text()),
+            Self::Bases => text(&ties::bases(row, all).join(",")),
+            Self::NeededBy => text(&ties::needed_by(row, all).join(",")),
             Self::Created => Cell::Moment(row.created_ns.get()),
             Self::Flags => text(&view::flags(row).join(",")),
             Self::Uuid => text(&uuid::Uuid::from_bytes(row.uuid).to_string()),
@@ -98,13 +104,14 @@ impl Column {
     /// The title; `>` before those of numbers.
     pub(super) fn title(self) -> String {
         let name = self.to_possible_value().map(|v| v.get_name().to_uppercase());
-        let is_text = matches!(self.cell(&EntityRow::default()), Cell::Text(_) | Cell::Moment(_));
+        let is_text =
+            matches!(self.cell(&EntityRow::default(), &[]), Cell::Text(_) | Cell::Moment(_));
         format!("{}{}", if is_text { "" } else { ">" }, name.unwrap_or_default())
     }
 
     /// What stands in a row.
-    pub(super) fn text(self, row: &EntityRow, exact: bool) -> String {
-        match self.cell(row) {
+    pub(super) fn text(self, row: &EntityRow, all: &[EntityRow], exact: bool) -> String {
+        match self.cell(row, all) {
             Cell::Text(text) if text.is_empty() => "-".to_owned(),
             Cell::Text(text) => text,
             Cell::Bytes(n) => bytes(n, exact),
@@ -118,12 +125,12 @@ impl Column {
     }
 
     /// Which of two rows comes first.
-    pub(super) fn compare(self, a: &EntityRow, b: &EntityRow) -> Ordering {
+    pub(super) fn compare(self, a: &EntityRow, b: &EntityRow, all: &[EntityRow]) -> Ordering {
         let number = |cell: Cell| match cell {
             Cell::Text(_) => 0,
             Cell::Bytes(n) | Cell::Limit(n) | Cell::Count(n) | Cell::Moment(n) => n,
         };
-        match (self.cell(a), self.cell(b)) {
+        match (self.cell(a, all), self.cell(b, all)) {
             (Cell::Text(a), Cell::Text(b)) => a.cmp(&b),
             (a, b) => number(a).cmp(&number(b)),
         }

@@ -21,7 +21,20 @@ pub(super) fn family(rows: &mut Vec<EntityRow>) {
     let is_root = |row: &&EntityRow| !rows.iter().any(|other| other.id.get() == parent(row));
     let mut roots: Vec<EntityRow> = rows.iter().filter(is_root).copied().collect();
     roots.sort_by_key(|row| row.id.get());
-    *rows = roots.iter().flat_map(|root| descendants(root, rows)).collect();
+    let mut found: Vec<EntityRow> = roots.iter().flat_map(|r| descendants(r, rows)).collect();
+    // A clone that went back to a snapshot of its own stands under itself: it goes first.
+    while let Some(ring) = rows.iter().filter(|row| is_left(row, &found)).min_by_key(|row| {
+        let in_ring = descendants(row, rows).iter().any(|below| below.id.get() == parent(row));
+        (!in_ring || row.kind.get() != KIND_CLONE, row.id.get())
+    }) {
+        let more = descendants(ring, rows);
+        found.extend(more.iter().filter(|row| is_left(row, &found)).copied().collect::<Vec<_>>());
+    }
+    *rows = found;
+}
+
+fn is_left(row: &EntityRow, found: &[EntityRow]) -> bool {
+    found.iter().all(|other| other.id != row.id)
 }
 
 /// A row and all that stands under it.
@@ -53,6 +66,19 @@ mod tests {
             epoch: epoch.into(),
             ..EntityRow::default()
         }
+    }
+
+    #[test]
+    fn a_clone_on_its_own_snapshot_is_not_left_out() {
+        let mut rows = vec![
+            row(1, KIND_PRODUCTION, 0, 3),
+            row(3, KIND_SNAPSHOT, 2, 2),
+            row(2, KIND_CLONE, 3, 1),
+            row(4, KIND_CLONE, 3, 1),
+        ];
+        family(&mut rows);
+        let ids: Vec<u32> = rows.iter().map(|r| r.id.get()).collect();
+        assert_eq!(ids, [1, 2, 3, 4]);
     }
 
     #[test]
