@@ -85,8 +85,8 @@ impl<P: Platform> Core<P> {
         self.commit.wanted = false;
         self.commit.note = false;
         // All before the batch is durable: what it writes with FUA is a prefix too (I-6). Of many
-        // writes each would pay for itself what one flush does for all; the log alone, if it is
-        // one write, need not wait for its flush to be asked for, even where FUA comes to that.
+        // writes each would pay for itself what one flush does for all; a block alone need not wait
+        // for its flush to be asked for, even where that is what FUA comes to.
         let copies = self.commit.copy_count;
         let may = self.save.volatile
             && !self.mutant(Mutant::WriteBeforeFlush)
@@ -94,7 +94,7 @@ impl<P: Platform> Core<P> {
         self.commit.fua = may && self.save.fua && copies <= FUA_COPIES;
         self.take_copies();
         self.log.seal(&self.platform);
-        self.commit.fua |= may && copies == 0 && self.log.is_one_run();
+        self.commit.fua |= may && copies == 0 && self.log.untaken() == 1;
         self.commit.upto = self.log.head();
         self.write_log();
         self.commit.phase = Phase::Writing;

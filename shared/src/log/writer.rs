@@ -282,11 +282,10 @@ impl<P: Platform> Writer<P> {
         }
     }
 
-    /// Whether there are sealed blocks that are to be written, and all in a row.
+    /// Sealed blocks that are to be written.
     #[must_use]
-    pub fn is_one_run(&self) -> bool {
-        let (count, first) = (self.head.since(self.taken), self.taken.0.checked_rem(self.blocks));
-        count > 0 && first.unwrap_or(0).saturating_add(count) <= self.blocks
+    pub fn untaken(&self) -> u64 {
+        self.head.since(self.taken)
     }
 
     /// The next sealed block that is to be written; the caller writes it and says

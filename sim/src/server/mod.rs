@@ -26,7 +26,6 @@ mod ending;
 mod inflow;
 mod io;
 mod issue;
-mod linger;
 mod listen;
 mod memory;
 mod news;

@@ -20,7 +20,6 @@ use crate::uring::{Arena, Completion, File, Pool, Ring, Setup, Span};
 use super::conn::{self, Conn, Phase, Receiving};
 use super::drive::Desk;
 use super::ending::Ending;
-use super::linger::Linger;
 use super::listen::Listener;
 use super::memory::Memory;
 use super::shared::{Message, Shared};
@@ -96,7 +95,6 @@ pub(crate) struct Reactor {
     serving: bool,
     stopping: Option<Instant>,
     turn: Vec<Completion>,
-    linger: Linger,
 }
 
 impl Reactor {
@@ -153,7 +151,6 @@ impl Reactor {
             serving: false,
             stopping: None,
             turn: Vec::with_capacity(4096),
-            linger: Linger::default(),
             shared,
         })
     }
@@ -180,11 +177,7 @@ impl Reactor {
         // Work in the background goes on when all that is there has been looked at.
         let patience = std::mem::take(&mut self.desk.behind).then_some(Duration::ZERO);
         self.desk.resume = patience.is_some();
-        if patience.is_none() {
-            self.wait()?;
-        } else {
-            self.ring.turn(1, patience)?;
-        }
+        self.ring.turn(1, patience)?;
         let mut turn = std::mem::take(&mut self.turn);
         self.ring.reap(&mut turn);
         for completion in turn.drain(..) {
@@ -192,15 +185,6 @@ impl Reactor {
         }
         self.turn = turn;
         self.finish_turn();
-        Ok(())
-    }
-
-    /// Submits what is queued and waits for something to happen.
-    fn wait(&mut self) -> io::Result<()> {
-        let begun = Instant::now();
-        self.ring.look_out(self.linger.time())?;
-        self.ring.turn(1, None)?;
-        self.linger.waited(begun.elapsed());
         Ok(())
     }
 

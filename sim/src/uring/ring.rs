@@ -13,7 +13,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue::Entry, IoUring, Probe};
@@ -200,22 +200,6 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued, and for `time` at most looks out for a completion, without sleeping.
-    pub fn look_out(&mut self, time: Duration) -> io::Result<()> {
-        if time.is_zero() {
-            return Ok(());
-        }
-        self.turn(0, None)?;
-        let begun = Instant::now();
-        while self.io.completion().is_empty() && !self.io.submission().taskrun() {
-            if begun.elapsed() >= time {
-                break;
-            }
-            std::hint::spin_loop();
-        }
-        Ok(())
-    }
-
     /// Submits what is queued and waits for `want` completions, for `patience` at most.
     ///
     /// With patience and `want` above one, the first completion is enough once it has passed.
@@ -250,12 +234,12 @@ fn build(entries: u32) -> io::Result<(IoUring, bool)> {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(entries.saturating_mul(4)).setup_submit_all().dontfork();
     let mut best = builder.clone();
-    best.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+    best.setup_single_issuer().setup_defer_taskrun();
     if let Ok(ring) = best.build(entries) {
         return Ok((ring, true));
     }
     let mut second = builder.clone();
-    second.setup_coop_taskrun().setup_taskrun_flag();
+    second.setup_coop_taskrun();
     if let Ok(ring) = second.build(entries) {
         tracing::info!("io_uring: no deferred completions here (Linux 6.1 has them)");
         return Ok((ring, false));
