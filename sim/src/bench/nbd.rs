@@ -2,14 +2,23 @@
 
 //! 4k random reads and writes over NBD at depth 32: the disk itself, QEMU's server, the
 //! passthrough, production without a snapshot, and production whose chunks are all copied.
+//!
+//! All of them work on one and the same image, one after the other, and each overwrites it from its
+//! first byte to its last before it is measured: of several images, those that the machine below
+//! happens to have in its memory would win.
+
+use std::path::PathBuf;
 
 use crate::cli::error::Outcome;
 
 use super::contender::Contender;
 use super::load::{Kind, Load, Whom};
-use super::pool::{Files, USUAL};
+use super::pool::{Files, How, USUAL};
 use super::report::{Series, Target};
 use super::Bench;
+
+/// A pool whose production others write to between.
+const SHARED: How = How { trust: true, ..USUAL };
 
 /// All who are measured.
 struct Ring {
@@ -20,6 +29,52 @@ struct Ring {
     copied: Series,
 }
 
+/// What they are measured with.
+struct Track {
+    image: PathBuf,
+    idle: Files,
+    copied: Files,
+    load: Load,
+    fill: Load,
+}
+
+impl Track {
+    fn new(bench: &Bench, kind: Kind) -> Outcome<Self> {
+        let size = bench.options.size;
+        let image = bench.place.filled("prod.img", size)?;
+        let (program, place) = (&bench.options.program, &bench.place);
+        let idle = Files::create(program, place, "idle", &image, size / 4)?;
+        let copied = Files::create(program, place, "copied", &image, size * 3 / 2)?;
+        let load = Load::timed(kind, size, bench.options.seconds);
+        let fill = Load { block: 1 << 20, depth: 4, ..Load::once(Kind::Fill, size, size, 1) };
+        let track = Self { image, idle, copied, load, fill };
+        let mut pool = track.copied.serve(USUAL)?;
+        pool.snapshot("prod@old")?;
+        track.fill.drive(&pool.whom("prod"))?;
+        pool.quiet()?;
+        pool.stop()?;
+        Ok(track)
+    }
+
+    fn run(&self, whom: &Whom) -> Outcome<f64> {
+        self.fill.drive(whom)?;
+        Ok(self.load.drive(whom)?.iops)
+    }
+
+    fn served(&self, server: Contender) -> Outcome<f64> {
+        let rate = self.run(&server.whom())?;
+        server.stop()?;
+        Ok(rate)
+    }
+
+    fn pooled(&self, files: &Files) -> Outcome<f64> {
+        let pool = files.serve(SHARED)?;
+        let rate = self.run(&pool.whom("prod"))?;
+        pool.stop()?;
+        Ok(rate)
+    }
+}
+
 /// Measures reads or writes.
 ///
 /// # Errors
@@ -27,24 +82,8 @@ struct Ring {
 /// A server does not start, or a load fails.
 pub fn measure(bench: &mut Bench, kind: Kind) -> Outcome {
     let what = if kind == Kind::Read { "reads" } else { "writes" };
-    let size = bench.options.size;
     bench.say(format!("{what}: making images"));
-    let image = bench.place.filled("bare.img", size)?;
-    let peer = bench.place.filled("peer.img", size)?;
-    let idle = bench.place.filled("idle.img", size)?;
-    let copied = bench.place.filled("copied.img", size)?;
-    let passthrough = Contender::passthrough(bench, &image)?;
-    let qemu = Contender::qemu_raw(bench, &peer)?;
-    let program = bench.options.program.clone();
-    let files = Files::create(&program, &bench.place, "idle", &idle, size)?;
-    let idle = files.serve(USUAL)?;
-    let files = Files::create(&program, &bench.place, "copied", &copied, size * 3 / 2)?;
-    let mut copied = files.serve(USUAL)?;
-    bench.say(format!("{what}: copying all chunks"));
-    copied.snapshot("prod@old")?;
-    let fill = Load { block: 1 << 20, depth: 4, ..Load::once(Kind::Fill, size, size, 1) };
-    fill.drive(&copied.whom("prod"))?;
-    copied.quiet()?;
+    let track = Track::new(bench, kind)?;
     let mut ring = Ring {
         disk: Series::new("the disk itself"),
         qemu: Series::new("qemu-storage-daemon"),
@@ -52,21 +91,16 @@ pub fn measure(bench: &mut Bench, kind: Kind) -> Outcome {
         idle: Series::new(format!("production {what}, no snapshot")),
         copied: Series::new(format!("production {what}, all copied")),
     };
-    let load = Load::timed(kind, size, bench.options.seconds);
     for round in 1..=bench.options.rounds {
         bench.say(format!("{what}: round {round}"));
-        ring.passthrough.push(load.drive(&passthrough.whom())?.iops);
-        ring.idle.push(load.drive(&idle.whom("prod"))?.iops);
-        ring.copied.push(load.drive(&copied.whom("prod"))?.iops);
-        if let Some(qemu) = &qemu {
-            ring.qemu.push(load.drive(&qemu.whom())?.iops);
+        ring.disk.push(track.run(&Whom::File(track.image.clone()))?);
+        if let Some(qemu) = Contender::qemu_raw(bench, &track.image)? {
+            ring.qemu.push(track.served(qemu)?);
         }
-        ring.disk.push(load.drive(&Whom::File(peer.clone()))?.iops);
+        ring.passthrough.push(track.served(Contender::passthrough(bench, &track.image)?)?);
+        ring.idle.push(track.pooled(&track.idle)?);
+        ring.copied.push(track.pooled(&track.copied)?);
     }
-    qemu.map_or(Ok(()), Contender::stop)?;
-    passthrough.stop()?;
-    idle.stop()?;
-    copied.stop()?;
     tell(bench, kind, &ring);
     Ok(())
 }

@@ -30,10 +30,12 @@ pub struct How {
     pub cache: Option<u64>,
     /// What each flush of a device takes longer.
     pub flush_delay_ms: u32,
+    /// Production was written meanwhile by others.
+    pub trust: bool,
 }
 
 /// As a person would serve it.
-pub const USUAL: How = How { cache: None, flush_delay_ms: 0 };
+pub const USUAL: How = How { cache: None, flush_delay_ms: 0, trust: false };
 
 /// I/Os that the core had carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -147,8 +149,11 @@ impl Files {
             socket: place.path(&format!("{name}.nbd")),
             control: place.path(&format!("{name}.control")),
         };
+        // Full of data like all images: what a disk does with blocks that were never written is
+        // not what is measured.
+        place.filled(&format!("{name}.save"), save_bytes)?;
         let mut create = Command::new(program);
-        create.args(["-q", "create", "--size"]).arg(save_bytes.to_string());
+        create.args(["-q", "create", "--force", "--size"]).arg(save_bytes.to_string());
         output(create.arg("--production").arg(production).arg(&files.save))?;
         Ok(files)
     }
@@ -165,6 +170,9 @@ impl Files {
         serve.arg("--control").arg(&self.control);
         if let Some(bytes) = how.cache {
             serve.arg("--cache").arg(bytes.to_string());
+        }
+        if how.trust {
+            serve.args(["--trust", "prod"]);
         }
         if how.flush_delay_ms > 0 {
             serve.arg("--flush-delay").arg(how.flush_delay_ms.to_string());
