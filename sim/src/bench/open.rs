@@ -46,17 +46,25 @@ fn opening(bench: &mut Bench, files: &Files, production: &Path, crashed: bool) -
     let mut ours = Series::new(format!("opening a large map, {how}"));
     let mut alone = Series::new("reading the same bytes");
     let mut amount = Series::new(format!("read by opening, {how}"));
-    for round in 1..=bench.options.rounds {
+    let mut last = 0;
+    for round in 0..=bench.options.rounds {
         bench.say(format!("open: {how}, round {round}"));
         if crashed {
             leave_log(bench, files, round)?;
         }
+        // What the machine below has in its memory is to be the same for both: neither is first.
+        read(&files.save, production, last)?;
         let pool = files.serve(USUAL)?;
-        let bytes = read_by(&pool)?;
-        ours.push(pool.started_in.as_secs_f64() * 1e3);
-        amount.push(real(bytes >> 10));
+        let (bytes, time) = (read_by(&pool)?, pool.started_in);
         pool.stop()?;
-        alone.push(read(&files.save, production, bytes)?.as_secs_f64() * 1e3);
+        last = bytes;
+        let same = read(&files.save, production, bytes)?;
+        // Nobody knows in the first round what is to be read.
+        if round > 0 {
+            ours.push(time.as_secs_f64() * 1e3);
+            amount.push(real(bytes >> 10));
+            alone.push(same.as_secs_f64() * 1e3);
+        }
     }
     bench.report.compare(&ours, &alone, "ms", Target::AtMost(1.5));
     bench.report.figure(&amount, "KiB", Target::None);
