@@ -94,7 +94,7 @@ pub struct Restore {
     pub before: U32,
     /// Chunks that had to go round again.
     pub retried: U32,
-    /// The word that the merge goes on from.
+    /// Reserved for the word that the merge goes on from: 0, it looks at all.
     pub cursor: U64,
     /// Bytes a second; `u64::MAX` for no limit, 0 for paused.
     pub rate: U64,
@@ -110,7 +110,7 @@ pub struct Restore {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Default)]
 #[repr(C)]
 pub struct Sweep {
-    /// The word that the sweep goes on from.
+    /// Reserved for the word that the sweep goes on from: 0, it looks at all.
     pub cursor: U64,
     /// `SWEEP_*`.
     pub what: U32,
