@@ -169,7 +169,7 @@ pub fn run(config: Config) -> io::Result<ExitCode> {
     }
     let others = start_others(&layout, &shared)?;
     ready(&uris(&shared));
-    let served = first.run().and_then(|()| first.outcome());
+    let served = first.run().inspect_err(give_up).and_then(|()| first.outcome());
     shared.stop();
     others.into_iter().fold(served, |result, thread| {
         let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a reactor panicked")));
@@ -185,18 +185,20 @@ fn start_others(
 ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
     let start = |number| {
         let parts = layout.parts(shared, number);
-        let shared = Arc::clone(shared);
         thread::Builder::new().name(format!("reactor-{number}")).spawn(move || {
             let mut reactor = Reactor::new(parts)?;
             reactor.arm();
-            let result = reactor.run();
-            if result.is_err() {
-                shared.stop();
-            }
-            result
+            reactor.run().inspect_err(give_up)
         })
     };
     (1..layout.reactors).map(start).collect()
+}
+
+/// A ring does not work any more. Nobody could wait for what is under way on it, so that no order
+/// of ending is left but the one that is always safe: at once, as `kill -9` would.
+fn give_up(error: &io::Error) {
+    tracing::error!(%error, "a ring fails: the server ends at once");
+    std::process::abort();
 }
 
 /// SIGTERM and SIGINT end the server, SIGUSR1 makes it tell what is under way. They come as bytes

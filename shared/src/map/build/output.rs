@@ -104,11 +104,12 @@ impl<P: Platform> Output<P> {
         Ok(())
     }
 
-    /// The lowest level that has gathered so much that a page has to be cut from it.
+    /// The highest level that has gathered so much that a page has to be cut from it: that page is
+    /// a child of the level above, which so has room. (A leaf may have to be cut twice.)
     pub(super) fn overfull(&self) -> Option<usize> {
         let full =
             |(level, len): (usize, usize)| len >= if level == 0 { LEAF_FULL } else { INNER_FULL };
-        self.lens.iter().copied().enumerate().position(full)
+        self.lens.iter().copied().enumerate().rposition(full)
     }
 
     /// The lowest level whose node is not empty.

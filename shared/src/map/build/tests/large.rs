@@ -110,6 +110,29 @@ fn four_levels_are_made_and_changed() {
     steps.compare();
 }
 
+/// Groups of many records leave a leaf so full that two pages are cut from it one after the other.
+/// When the first of them filled the node above to its end, the second found no place there, and
+/// the pool was fenced (a million records, written at random).
+#[test]
+fn leaves_that_are_cut_twice_find_room_above() {
+    for seed in 0..30 {
+        let mut rng = Rng::new(seed);
+        let mut pool = Pool::new(200_000, 8);
+        let mut expected = 0;
+        for word in 0..2500 {
+            // No two of them lie side by side: each chunk is a record.
+            for chunk in 0..61 + rng.below(4) {
+                let (mask, slot) = (1 << chunk, Slot(1000 * word + 2 * chunk));
+                pool.layers.active.put(Record { mask, slot, ..one(word, 0) }).unwrap();
+                expected += 1;
+            }
+        }
+        pool.checkpoint();
+        let (records, _) = pool.store.audit(pool.layers.root());
+        assert_eq!(records.len(), expected, "seed {seed}");
+    }
+}
+
 #[test]
 fn the_worst_case_is_announced() {
     let mut steps = Lockstep::new(110_000);
