@@ -414,6 +414,9 @@ impl<P: Platform> Core<P> {
 
     /// Queues a task until the log is durable up to `pos`.
     pub(crate) fn wait_durable(&mut self, t: u32, pos: LogPos) {
+        if self.fenced.is_some() && self.commit.io == 0 {
+            return self.end_fenced(t);
+        }
         let task = self.tasks.at_mut(t);
         task.pos = pos;
         task.queued = true;

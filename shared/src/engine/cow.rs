@@ -157,6 +157,9 @@ impl<P: Platform> Core<P> {
 
     /// The old data is there: into the commit pipeline.
     pub(crate) fn queue_copy(&mut self, t: u32) {
+        if self.fenced.is_some() {
+            return self.end_fenced(t);
+        }
         if self.mutant(Mutant::BitBeforeRecord) {
             let task = self.tasks.at(t);
             if let Some(fast) = &self.vols.at(self.vol_of(t)).fast {

@@ -139,8 +139,17 @@ impl<P: Platform> Core<P> {
         self.queue_in(t, |core| &mut core.unit_waiters);
     }
 
+    /// The pool is fenced: the task ends, and does not wait for what will never be.
+    pub(crate) fn end_fenced(&mut self, t: u32) {
+        self.tasks.at_mut(t).fail(Fault::Fenced);
+        self.ready(t);
+    }
+
     /// The task waits for room in deltas, log or slots: until a flush round or checkpoint is done.
     pub(crate) fn wait_for_room(&mut self, t: u32) {
+        if self.fenced.is_some() {
+            return self.end_fenced(t);
+        }
         self.queue_in(t, |core| &mut core.room_waiters);
     }
 

@@ -2,8 +2,9 @@
 
 //! Bugs that the storm found, each told once more as a short script.
 
-use rwsnap_core::api::Step;
+use rwsnap_core::api::{Op, Step};
 use rwsnap_core::control::{Command, Name, Refusal, Reply, Verb};
+use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 use zerocopy::FromBytes;
 
@@ -108,4 +109,25 @@ fn a_read_of_a_slot_that_its_view_does_not_keep_any_more_looks_again() {
     assert_eq!(w.finished.get(&cookie), Some(&Ok(())));
     assert_eq!(w.clients[&cookie][0], 0, "as prod@one has it");
     assert_eq!((w.first("dev1", 0), w.first("dev2", 0)), (10, 0));
+}
+
+/// First writes whose old data came when the pool was fenced already queued for a commit that never
+/// began, and their clients waited for ever.
+#[test]
+fn a_first_write_ends_when_the_pool_is_fenced_while_its_old_data_is_read() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.begin_request("prod", Op::Write { fua: false }, 0, vec![9; CHUNK as usize]);
+    let cookie = w.cookie;
+    let (id, read) = w.core.poll().unwrap();
+    assert!(matches!(read, Step::Read { dev: Dev(1), .. }), "{read:?}");
+    w.fails = |step| matches!(step, Step::Write { dev: Dev::SAVE, .. });
+    w.begin_request("prod", Op::Write { fua: false }, 99 * CHUNK, vec![9; CHUNK as usize]);
+    w.drain();
+    assert_eq!(w.finished.get(&w.cookie), Some(&Err(Fault::Fenced)));
+    w.fails = |_| false;
+    w.carry_out(id, read);
+    w.drain();
+    assert_eq!(w.finished.get(&cookie), Some(&Err(Fault::Fenced)));
+    assert_eq!((w.first("prod", 0), w.first("prod@one", 0)), (0, 0));
 }
