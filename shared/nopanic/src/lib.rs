@@ -85,6 +85,8 @@ pub fn keep_engine() {
         Core::<Opaque>::segs,
         Core::<Opaque>::complete,
         Core::<Opaque>::kick,
+        Core::<Opaque>::is_behind,
+        Core::<Opaque>::resume,
         Core::<Opaque>::event_after,
         Core::<Opaque>::tick,
         Core::<Opaque>::wait_no_more,

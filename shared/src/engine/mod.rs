@@ -142,10 +142,6 @@ pub struct Core<P: Platform> {
     pub(crate) versions: Versions<P>,
 
     pub(crate) run: Queue,
-    /// Work that nobody waits for, to be gone on with in the next slice.
-    pub(crate) background: Queue,
-    /// A slice of that work is due.
-    slice: bool,
     pub(crate) walker_waiters: Queue,
     pub(crate) step_waiters: Queue,
     pub(crate) unit_waiters: Queue,
@@ -176,7 +172,7 @@ pub struct Core<P: Platform> {
     pub(crate) closed: Option<Result<(), Fault>>,
     pub(crate) closing: bool,
     pub(crate) fenced: Option<Fault>,
-    pub(crate) stats: Stats,
+    pub(crate) stats: P::Box<Stats>,
 }
 
 impl<P: Platform> Core<P> {
@@ -185,12 +181,12 @@ impl<P: Platform> Core<P> {
     /// more urgent, or has looked at what is, says [`Self::resume`] and drains `poll` again.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        !self.background.is_empty()
+        !self.lifecycle.background.is_empty()
     }
 
     /// The next `poll` goes on with a slice of the work in the background.
     pub fn resume(&mut self) {
-        self.slice = true;
+        self.lifecycle.slice = true;
     }
 
     /// The next thing that the driver has to do.
@@ -209,8 +205,8 @@ impl<P: Platform> Core<P> {
     fn work(&mut self) {
         // The machines may make work for each other, and for tasks: go round until nobody does.
         for _ in 0..64 {
-            if core::mem::take(&mut self.slice) || self.closing || self.fenced.is_some() {
-                self.tasks.append(&mut self.run, &mut self.background);
+            if core::mem::take(&mut self.lifecycle.slice) || self.closing || self.fenced.is_some() {
+                self.tasks.append(&mut self.run, &mut self.lifecycle.background);
             }
             self.run_drains();
             while let Some(t) = self.tasks.pop(&mut self.run) {
@@ -279,7 +275,7 @@ impl<P: Platform> Core<P> {
     /// The time is `now_ns` (wall clock). To be called some ten times a second.
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
-        self.slice = true;
+        self.lifecycle.slice = true;
         self.tick_lifecycle();
     }
 

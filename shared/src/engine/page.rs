@@ -195,7 +195,7 @@ impl<P: Platform> Core<P> {
         if !self.tasks.at(t).queued {
             self.tasks.at_mut(t).queued = true;
             let hurry = !matches!(self.tasks.at(t).job, Job::Sweep | Job::Count | Job::MergePlan);
-            let queue = if hurry { &mut self.run } else { &mut self.background };
+            let queue = if hurry { &mut self.run } else { &mut self.lifecycle.background };
             self.tasks.push(queue, t);
         }
     }

@@ -75,6 +75,9 @@ pub(crate) struct Lifecycle<P: Platform> {
     /// The task whose moment it is.
     pub(crate) moment: u32,
     pub(crate) moment_waiters: Queue,
+    /// Tasks of work in the background, for its next slice; and whether that is due.
+    pub(crate) background: Queue,
+    pub(crate) slice: bool,
     /// Volumes that are being drained for it.
     pub(crate) draining: u32,
     /// An entity being made.
@@ -115,6 +118,8 @@ impl<P: Platform> Lifecycle<P> {
             replies: p.blank(n.saturating_mul(REPLY), &0).ok_or(Fault::NoMemory)?,
             moment: NONE,
             moment_waiters: Queue::default(),
+            background: Queue::default(),
+            slice: false,
             draining: 0,
             draft: p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?,
             edit: p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?,

@@ -68,8 +68,6 @@ impl<P: Platform> Core<P> {
             units: CopyUnits::new(&p, limits.copy_units)?,
             versions: Versions { words: p.array(1024, &0).ok_or(no_memory)?, changes: 0 },
             run: Queue::default(),
-            background: Queue::default(),
-            slice: false,
             walker_waiters: Queue::default(),
             step_waiters: Queue::default(),
             unit_waiters: Queue::default(),
@@ -95,7 +93,7 @@ impl<P: Platform> Core<P> {
             closed: None,
             closing: false,
             fenced: None,
-            stats: Stats::default(),
+            stats: boxed(&p, Stats::default())?,
             platform: p,
         })
     }
