@@ -6,10 +6,13 @@
 //! `count` rows whose type the verb decides. All integers are little-endian; strings are padded
 //! with zeros. A version that differs is refused.
 
+pub mod module;
 pub mod rows;
 mod verb;
 
-pub use rows::{EntityRow, EventRow, NameRow, PoolRow, PropertyRow, RestoreRow, RunRow};
+pub use rows::{
+    DeviceRow, EntityRow, EventRow, NameRow, PoolAtRow, PoolRow, PropertyRow, RestoreRow, RunRow,
+};
 pub use verb::{Refusal, Verb};
 
 use zerocopy::little_endian::{U16, U32, U64};

@@ -293,3 +293,43 @@ row!(
         reserved: [u8; 8],
     }
 );
+
+row!(
+    /// A pool that the module has attached.
+    PoolAtRow, 464 {
+        /// Its UUID.
+        uuid: [u8; 16],
+        /// Its name; may be empty.
+        label: Name,
+        /// The save volume's device number, major and minor.
+        device: [U32; 2],
+        /// The path that the save volume was attached by, padded with zeros and cut if longer.
+        path: [u8; 256],
+        /// Block devices that are open.
+        open: U32,
+        /// Block devices.
+        devices: U32,
+        /// Zero.
+        reserved: [u8; 48],
+    }
+);
+
+row!(
+    /// A block device of the module.
+    DeviceRow, 192 {
+        /// The volume or snapshot.
+        name: Name,
+        /// The name in `/dev`, padded with zeros.
+        device: [u8; 32],
+        /// Device number, major and minor.
+        number: [U32; 2],
+        /// Openers.
+        open: U32,
+        /// 1 if it cannot be written.
+        read_only: U32,
+        /// `KIND_*`.
+        kind: U32,
+        /// Zero.
+        reserved: [u8; 12],
+    }
+);

@@ -82,6 +82,20 @@ numbered!(
         Write = 259,
         /// Server: flushes the volume `name`.
         Flush = 260,
+        /// Module: attaches a pool. Behind the command stand `limit` bytes, strings that each end
+        /// with a zero byte: the path of the save volume, then pairs of the name of a production
+        /// and its path, for those that moved. One `PoolAtRow`.
+        AttachPool = 512,
+        /// Module: detaches the pool. Refused as long as a device of it is open.
+        DetachPool = 513,
+        /// Module: the pools that are attached: `PoolAtRow`s. Needs no pool.
+        Pools = 514,
+        /// Module: makes a block device of the snapshot `name`: one `DeviceRow`.
+        Expose = 515,
+        /// Module: takes the block device of the snapshot `name` away.
+        Hide = 516,
+        /// Module: the block devices of the pool: `DeviceRow`s.
+        Devices = 517,
     }
 );
 

@@ -94,7 +94,7 @@ impl<P: Platform> Core<P> {
         self.commit.fua = may && self.save.fua && copies <= FUA_COPIES;
         self.take_copies();
         self.log.seal(&self.platform);
-        self.commit.fua |= may && copies == 0 && self.log.untaken() == 1;
+        self.commit.fua |= may && copies == 0 && self.log.is_one_run();
         self.commit.upto = self.log.head();
         self.write_log();
         self.commit.phase = Phase::Writing;

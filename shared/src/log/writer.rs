@@ -282,10 +282,12 @@ impl<P: Platform> Writer<P> {
         }
     }
 
-    /// Sealed blocks that are to be written.
+    /// Whether there are sealed blocks to be written and they lie in a row: one write.
     #[must_use]
-    pub fn untaken(&self) -> u64 {
-        self.head.since(self.taken)
+    pub fn is_one_run(&self) -> bool {
+        let count = self.head.since(self.taken);
+        let first = self.taken.0.checked_rem(self.blocks).unwrap_or(0);
+        count > 0 && first.saturating_add(count) <= self.blocks
     }
 
     /// The next sealed block that is to be written; the caller writes it and says

@@ -115,6 +115,12 @@ impl Refused<'_> {
             Verb::Read => format!("read `{name}`"),
             Verb::Write => format!("write to `{name}`"),
             Verb::Flush => format!("flush `{name}`"),
+            Verb::AttachPool => format!("attach `{name}`"),
+            Verb::DetachPool => "detach the pool".to_owned(),
+            Verb::Pools => "list the pools that are attached".to_owned(),
+            Verb::Expose => format!("expose `{name}`"),
+            Verb::Hide => format!("hide `{name}`"),
+            Verb::Devices => "list the block devices of the pool".to_owned(),
         }
     }
 
