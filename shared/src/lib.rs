@@ -5,7 +5,8 @@
 //! It does no I/O, has no clock and no threads, allocates through [`platform::Platform`] alone and
 //! never panics. A driver (the kernel module, the io_uring server, the storm) submits requests and
 //! commands, carries out the steps that the core gives it, and reports how they ended.
-#![cfg_attr(not(test), no_std)]
+// Kbuild makes each crate `no_std` by itself.
+#![cfg_attr(not(any(test, CONFIG_RUST)), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod api;

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is done for a command: the module's own verbs here; the others by the pool's core, with
+//! file systems frozen, page caches forgotten and disks made or removed around it.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use rwsnap_core::{
+    control::{
+        module::COMMAND_MAX, rows::KIND_SNAPSHOT, Command, DeviceRow, Item, Name, PoolAtRow,
+        Refusal, Reply, Verb, FLAG_FORCE, MAGIC, VERSION, //
+    },
+    units::Dev, //
+};
+use zerocopy::{
+    FromBytes, FromZeros, IntoBytes, //
+};
+
+use super::{
+    pools,
+    refused::{
+        reply, Refused, //
+    }, //
+};
+use crate::{
+    block::freeze,
+    pool::{
+        disks::device_row,
+        open::{
+            open_device, Named, Request, //
+        },
+        Pool, //
+    }, //
+};
+
+/// Productions that may be named when a pool is attached.
+const NAMED_MAX: usize = 64;
+
+/// Carries a command out on the pool of this name and gives the reply's bytes.
+///
+/// # Errors
+///
+/// Where there can be no reply; see `control::module`.
+pub(super) fn carry_out(pool: &[u8], bytes: KVVec<u8>) -> Result<KVVec<u8>> {
+    let (command, rest) = Command::read_from_prefix(&bytes).map_err(|_| EINVAL)?;
+    let command = KBox::new(command, GFP_KERNEL)?;
+    if command.magic.get() != MAGIC || command.version.get() != VERSION {
+        return Err(EPROTO);
+    }
+    let Some(verb) = Verb::from_number(command.verb.get()) else {
+        return Refused::because(Refusal::Malformed).reply();
+    };
+    let done = match verb {
+        Verb::Pools => list_pools(),
+        Verb::AttachPool => attach(&command, rest),
+        _ => {
+            let pool = pools::find(pool)?;
+            match verb {
+                Verb::DetachPool => pools::detach(&pool).and_then(|()| nothing()),
+                Verb::Devices => list_devices(&pool),
+                Verb::Expose => pool.expose(&command.name).and_then(|row| rows(row.as_bytes())),
+                Verb::Hide => pool.hide(&command.name).and_then(|()| nothing()),
+                Verb::Stop | Verb::Exports | Verb::Read | Verb::Write | Verb::Flush => {
+                    Err(Refused::because(Refusal::Malformed))
+                }
+                _ => {
+                    let command = command.clone();
+                    in_core(&pool, verb, &command, bytes)
+                }
+            }
+        }
+    };
+    done.or_else(|refused| match refused.errno {
+        Some(errno) if errno != ENOMEM => Err(errno),
+        _ => refused.reply(),
+    })
+}
+
+fn nothing() -> Result<KVVec<u8>, Refused> {
+    Ok(reply(Refusal::None, 0, &[])?)
+}
+
+/// A reply of one row.
+fn rows(row: &[u8]) -> Result<KVVec<u8>, Refused> {
+    Ok(reply(Refusal::None, row.len(), row)?)
+}
+
+fn pool_row(pool: &Pool) -> Result<KBox<PoolAtRow>> {
+    let mut row = KBox::new(PoolAtRow::new_zeroed(), GFP_KERNEL)?;
+    let title = pool.title();
+    row.uuid = title.uuid;
+    row.label = Name::new(crate::text::unpadded(&title.label)).unwrap_or_default();
+    for (to, from) in row.path.iter_mut().zip(&title.path) {
+        *to = *from;
+    }
+    if let Some(save) = pool.lower(usize::from(Dev::SAVE.0)) {
+        row.device = save.number().map(Into::into);
+    }
+    let disks = pool.all_disks()?;
+    row.devices = (disks.len() as u32).into();
+    row.open = (disks.iter().filter(|disk| disk.open_count() > 0).count() as u32).into();
+    Ok(row)
+}
+
+fn list_pools() -> Result<KVVec<u8>, Refused> {
+    let mut bytes = KVVec::new();
+    for pool in pools::all()? {
+        bytes.extend_from_slice(pool_row(&pool)?.as_bytes(), GFP_KERNEL)?;
+    }
+    Ok(reply(Refusal::None, size_of::<PoolAtRow>(), &bytes)?)
+}
+
+fn list_devices(pool: &Pool) -> Result<KVVec<u8>, Refused> {
+    let mut bytes = KVVec::new();
+    for disk in pool.all_disks()? {
+        bytes.extend_from_slice(device_row(&disk).as_bytes(), GFP_KERNEL)?;
+    }
+    Ok(reply(Refusal::None, size_of::<DeviceRow>(), &bytes)?)
+}
+
+/// The strings behind a command that attaches a pool.
+fn attach(command: &Command, rest: &[u8]) -> Result<KVVec<u8>, Refused> {
+    let malformed = || Refused::because(Refusal::Malformed);
+    let len = usize::try_from(command.limit.get()).unwrap_or(usize::MAX);
+    let [strings @ .., 0] = rest.get(..len).ok_or_else(malformed)? else {
+        return Err(malformed());
+    };
+    let mut strings = strings.split(|&byte| byte == 0);
+    let save = strings.next().filter(|path| !path.is_empty()).ok_or_else(malformed)?;
+    let mut named = KVec::new();
+    while let Some(name) = strings.next() {
+        let path = strings.next().ok_or_else(malformed)?;
+        if named.len() == NAMED_MAX {
+            return Err(Refused::because(Refusal::TooMany));
+        }
+        named.push(Named { name, path }, GFP_KERNEL)?;
+    }
+    let trust = command.flags.get() & FLAG_FORCE != 0;
+    let pool = pools::attach(&Request { save, named: &named, trust })?;
+    rows(pool_row(&pool)?.as_bytes())
+}
+
+/// Has the core carry a command out.
+fn in_core(
+    pool: &Arc<Pool>,
+    verb: Verb,
+    command: &Command,
+    bytes: KVVec<u8>,
+) -> Result<KVVec<u8>, Refused> {
+    if bytes.len() > COMMAND_MAX {
+        return Err(Refused::because(Refusal::Malformed));
+    }
+    match verb {
+        Verb::Snapshot => snapshot(pool, bytes),
+        Verb::Refresh | Verb::Restore => moment(pool, command, bytes),
+        Verb::Clone | Verb::Rename | Verb::Destroy | Verb::RestoreCancel => {
+            let _changing = pool.changing.lock();
+            let said = pool.call(bytes)?;
+            pool.sync_disks()?;
+            Ok(said)
+        }
+        Verb::Add => add(pool, command, bytes),
+        Verb::Remove => remove(pool, command, bytes),
+        _ => Ok(pool.call(bytes)?),
+    }
+}
+
+fn is_done(said: &[u8]) -> bool {
+    Reply::read_from_prefix(said).is_ok_and(|(head, _)| head.refusal.get() == 0)
+}
+
+/// The items behind a command.
+fn items(bytes: &[u8]) -> &[Item] {
+    let rest = bytes.get(size_of::<Command>()..).unwrap_or_default();
+    let whole = rest.len() - rest.len() % size_of::<Item>();
+    <[Item]>::ref_from_bytes(rest.get(..whole).unwrap_or_default()).unwrap_or_default()
+}
+
+/// Snapshots, with the file systems on their volumes frozen: all at one moment.
+fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
+    let mut frozen = KVec::new();
+    for item in items(&bytes) {
+        let (volume, _) = item.name.split();
+        if let Some(disk) = pool.disk(volume) {
+            freeze::freeze(&disk, &mut frozen).map_err(|why| {
+                Refused::said(fmt!(
+                    "the file system on `{}` cannot be frozen ({})",
+                    crate::text::shown(volume),
+                    why.to_errno()
+                ))
+            })?;
+        }
+    }
+    Ok(pool.call(bytes)?)
+}
+
+/// A refresh or a restore: another content under the same name.
+fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
+    let _changing = pool.changing.lock();
+    let disk = pool.disk(command.name.bytes());
+    let forced = disk.as_ref().filter(|_| command.flags.get() & FLAG_FORCE != 0);
+    if let Some(disk) = forced {
+        disk.hold();
+    }
+    let said = pool.call(bytes);
+    if let Some(disk) = forced {
+        disk.resume();
+    }
+    let said = said?;
+    if let Some(disk) = disk.filter(|_| is_done(&said)) {
+        if let Some(gendisk) = disk.gendisk.lock().as_ref() {
+            gendisk.invalidate();
+        }
+    }
+    pool.sync_disks()?;
+    Ok(said)
+}
+
+/// A production is added: its device is opened here, and the core is told its number.
+fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
+    let _changing = pool.changing.lock();
+    let path = items(&bytes).iter().find(|item| item.name.bytes() == b"path");
+    let path = path.ok_or_else(|| Refused::because(Refusal::Malformed))?;
+    let lower = open_device(crate::text::unpadded(&path.value))?;
+    let device = lower.device();
+    let block = pool.with_core(|core| core.block()).ok_or(ENODEV)?;
+    if device.block > block {
+        return Err(Refused::said(fmt!(
+            "its logical block of {} bytes is larger than the pool's, {block}",
+            device.block
+        )));
+    }
+    let number = pool.free_number();
+    let mut command = KBox::new(*command, GFP_KERNEL)?;
+    command.value = (number as u64).into();
+    command.limit = (device.size - device.size % u64::from(block)).into();
+    let mut told = KVVec::with_capacity(bytes.len(), GFP_KERNEL)?;
+    told.extend_from_slice(command.as_bytes(), GFP_KERNEL)?;
+    told.extend_from_slice(bytes.get(size_of::<Command>()..).unwrap_or_default(), GFP_KERNEL)?;
+    pool.set_lower(number, Some(Arc::new(lower, GFP_KERNEL)?))?;
+    let said = pool.call(told);
+    if !said.as_ref().is_ok_and(|said| is_done(said)) {
+        pool.set_lower(number, None)?;
+    }
+    let said = said?;
+    pool.sync_disks()?;
+    Ok(said)
+}
+
+/// A production leaves the pool: its disk must not be open.
+fn remove(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
+    let _changing = pool.changing.lock();
+    let disk = pool.disk(command.name.bytes()).filter(|disk| disk.kind != KIND_SNAPSHOT);
+    if disk.as_ref().is_some_and(|disk| !disk.retire()) {
+        return Err(Refused::because(Refusal::Busy));
+    }
+    let said = pool.call(bytes);
+    let gone = said.as_ref().is_ok_and(|said| is_done(said));
+    if let Some(disk) = &disk {
+        if gone {
+            let number = usize::from(disk.face().dev);
+            pool.sync_disks()?;
+            pool.set_lower(number, None)?;
+        } else {
+            disk.reinstate();
+        }
+    }
+    Ok(said?)
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the worker has under its hands. All of it is made when the pool is attached.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use rwsnap_core::{
+    api::{
+        Limits, Step, StepId, //
+    },
+    units::Dev, //
+};
+
+use super::{
+    calls::Call,
+    tickets::Ticket, //
+};
+use crate::block::{
+    bio::Bios,
+    memory::{
+        Bounce, Memory, Span, //
+    }, //
+};
+
+/// Clients' requests at once; more wait in line.
+pub(super) const TICKETS: usize = 256;
+
+/// Pages for metadata on its way.
+const BOUNCE_PAGES: usize = 1024;
+
+/// Commands in the core at once.
+pub(super) const CALLS: usize = 16;
+
+/// What a step under way does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// It is none.
+    Idle,
+    /// Read.
+    Read,
+    /// Write, or zeros that are written.
+    Write,
+    /// Flush.
+    Flush,
+    /// Zeros without data, if the device can do that.
+    Zero {
+        /// Durable when done.
+        fua: bool,
+    },
+    /// Discard.
+    Discard,
+}
+
+/// A step under way.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) id: StepId,
+    pub(super) act: Act,
+    pub(super) dev: Dev,
+    pub(super) at: u64,
+    pub(super) len: u64,
+    /// Its metadata on its way, and how many bytes of that are read for the core.
+    pub(super) bounce: Span,
+    pub(super) meta: usize,
+}
+
+impl Run {
+    pub(super) const IDLE: Self = Self {
+        id: StepId { index: u32::MAX, generation: 0 },
+        act: Act::Idle,
+        dev: Dev::SAVE,
+        at: 0,
+        len: 0,
+        bounce: Span::EMPTY,
+        meta: 0,
+    };
+}
+
+/// A queue of at most so many, in memory that it has from the beginning.
+pub(super) struct Ring<T> {
+    items: KVVec<Option<T>>,
+    head: usize,
+    count: usize,
+}
+
+impl<T> Ring<T> {
+    pub(super) fn new(len: usize) -> Result<Self> {
+        let mut items = KVVec::with_capacity(len, GFP_KERNEL)?;
+        for _ in 0..len {
+            items.push(None, GFP_KERNEL)?;
+        }
+        Ok(Self { items, head: 0, count: 0 })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Puts one at the end; gives it back if there is no room.
+    pub(super) fn push(&mut self, item: T) -> core::result::Result<(), T> {
+        let len = self.items.len();
+        let at = self.head + self.count;
+        let at = if at >= len { at - len } else { at };
+        match self.items.get_mut(at) {
+            Some(place) if self.count < len => {
+                *place = Some(item);
+                self.count += 1;
+                Ok(())
+            }
+            _ => Err(item),
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<T> {
+        if self.count == 0 {
+            return None;
+        }
+        let item = self.items.get_mut(self.head)?.take();
+        self.count -= 1;
+        self.head += 1;
+        if self.head == self.items.len() {
+            self.head = 0;
+        }
+        item
+    }
+}
+
+/// The worker's state.
+pub(super) struct Bench {
+    /// Bios that have no ticket yet.
+    pub(super) line: Bios,
+    /// Requests under way.
+    pub(super) tickets: KVVec<Option<Ticket>>,
+    /// Tickets that are free.
+    pub(super) free: KVVec<u32>,
+    /// Tickets that the core had no room for.
+    pub(super) refused: Ring<u32>,
+    /// Steps under way, by the core's index.
+    pub(super) runs: KVVec<Run>,
+    /// Steps for which there were no pages.
+    pub(super) later: Ring<(StepId, Step)>,
+    /// Pages for metadata on its way.
+    pub(super) bounce: Bounce,
+    /// Copy units, one after another, each the size of a chunk.
+    pub(super) units: Memory,
+    pub(super) chunk: u32,
+    /// Checksums of the units of one step.
+    pub(super) sums: KVVec<u64>,
+    /// Commands in the core, by their cookies; and those that it had no room for.
+    pub(super) called: [Option<Arc<Call>>; CALLS],
+    pub(super) waiting: Ring<Arc<Call>>,
+    /// The core said that there is room again.
+    pub(super) woken: bool,
+    /// The last event that is known.
+    pub(super) told: u64,
+}
+
+/// Steps that the core opens at once at most, as `Core::build` reckons.
+pub(super) fn steps(limits: &Limits) -> usize {
+    limits.requests.saturating_mul(4).max(1024) as usize + 128
+}
+
+impl Bench {
+    /// For a pool of such limits and chunks.
+    pub(super) fn new(limits: &Limits, chunk: u32) -> Result<Self> {
+        let steps = steps(limits);
+        let units = limits.copy_units as usize;
+        let mut tickets = KVVec::with_capacity(TICKETS, GFP_KERNEL)?;
+        let mut free = KVVec::with_capacity(TICKETS, GFP_KERNEL)?;
+        for at in (0..TICKETS).rev() {
+            tickets.push(None, GFP_KERNEL)?;
+            free.push(at as u32, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            line: Bios::default(),
+            tickets,
+            free,
+            refused: Ring::new(TICKETS)?,
+            runs: KVVec::from_elem(Run::IDLE, steps, GFP_KERNEL)?,
+            later: Ring::new(steps)?,
+            bounce: Bounce::new(BOUNCE_PAGES)?,
+            units: Memory::new(units.checked_mul(chunk as usize).ok_or(EOVERFLOW)?)?,
+            chunk,
+            sums: KVVec::with_capacity(units, GFP_KERNEL)?,
+            called: [const { None }; CALLS],
+            waiting: Ring::new(CALLS)?,
+            woken: false,
+            told: 0,
+        })
+    }
+
+    /// Whether no request and no step is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.line.is_empty()
+            && self.free.len() == TICKETS
+            && self.runs.iter().all(|run| run.act == Act::Idle)
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Detaching a pool: its disks go, then its productions' fingerprints are taken and its core is
+//! closed, then the worker comes to its end.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        rcu::synchronize_rcu,
+        Arc, //
+    },
+    time::{
+        delay::fsleep, Delta, //
+    }, //
+};
+use rwsnap_core::{
+    control::{
+        NameRow, Refusal, //
+    },
+    fault::Fault,
+    units::Dev, //
+};
+
+use super::{
+    flag,
+    open::print,
+    Pool, //
+};
+use crate::{
+    control::refused::Refused,
+    mem::Core, //
+};
+
+/// How often to look whether those who only look at a device (udev) have closed it.
+const LOOKS: u32 = 100;
+
+impl Pool {
+    /// Detaches the pool. Nothing changes if it is refused.
+    ///
+    /// # Errors
+    ///
+    /// Somebody has one of its devices open: they are named. A pool that could not be closed in
+    /// order is detached all the same, and recovered when it is next opened.
+    pub(crate) fn detach(self: &Arc<Self>) -> Result<(), Refused> {
+        let _changing = self.changing.lock();
+        if !self.is_running() {
+            return Err(Refused::because(Refusal::NotFound));
+        }
+        self.retire_disks()?;
+        self.remove_disks();
+        let closed = self.close_core();
+        self.abandon();
+        if let Err(fault) = closed {
+            self.with_title(|title| {
+                pr_warn!(
+                    "{}: not closed in order ({fault:?}); the next opening recovers it\n",
+                    crate::text::shown(title)
+                );
+            });
+        }
+        Ok(())
+    }
+
+    /// From now on nobody opens a disk of the pool, or it is refused.
+    fn retire_disks(&self) -> Result<(), Refused> {
+        for look in 0..LOOKS {
+            let disks = self.all_disks()?;
+            let mut open = KVec::new();
+            for disk in disks.iter().filter(|disk| !disk.retire()) {
+                open.push(NameRow { name: disk.face().name, frees: 0.into() }, GFP_KERNEL)?;
+            }
+            if open.is_empty() {
+                return Ok(());
+            }
+            disks.iter().for_each(|disk| disk.reinstate());
+            if look + 1 == LOOKS {
+                return Err(Refused::blocked(Refusal::OpenForWriting, open));
+            }
+            fsleep(Delta::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn close_core(self: &Arc<Self>) -> Result<(), Fault> {
+        // Nobody can write any more; but what is being merged goes on until the core is told.
+        let _ = self.with_core(Core::wait_no_more);
+        self.as_arc_borrow().wake(flag::POKE);
+        self.take_fingerprints();
+        let _ = self.with_core(Core::close);
+        self.as_arc_borrow().wake(flag::POKE);
+        self.wait(|core| core.closed()).unwrap_or(Err(Fault::Fenced))
+    }
+
+    /// Says what the productions hold now. A merge that goes on would make that untrue: then the
+    /// pool is closed without, and the next opening does not know.
+    fn take_fingerprints(&self) {
+        let count = self.lowers.lock().len();
+        for number in 1..count {
+            let Some(lower) = self.lower(number) else { continue };
+            let Ok(dev) = u16::try_from(number).map(Dev) else { continue };
+            let size = lower.device().size;
+            match lower.flush().and_then(|()| print(&lower, size)) {
+                Ok(print) => {
+                    let _ = self.with_core(|core| core.set_fingerprint(dev, print));
+                }
+                Err(why) => pr_warn!("production {number} has no fingerprint: {why:?}\n"),
+            }
+        }
+    }
+
+    /// Waits until no step and no request is under way.
+    pub(super) fn wait_idle(self: &Arc<Self>) {
+        while !self.bench.lock().is_idle() || self.cells.any() {
+            self.as_arc_borrow().kick();
+            fsleep(Delta::from_millis(1));
+        }
+    }
+
+    /// Stops the worker and lets the core go; the devices follow when the last reference is gone.
+    pub(super) fn abandon(self: &Arc<Self>) {
+        self.remove_disks();
+        self.wait_idle();
+        self.set_running(false);
+        *self.core.lock() = None;
+        // Whoever waits for a command is told; it is the worker who does it.
+        self.as_arc_borrow().kick();
+        self.lowers.lock().clear();
+        // Bios that have ended may still be in their last lines.
+        synchronize_rcu();
+    }
+}

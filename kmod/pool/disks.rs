@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which disks there are: one for each volume, and for the snapshots that were exposed.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use rwsnap_core::{
+    control::{
+        rows::{
+            FLAG_HIDDEN, FLAG_OFFLINE, KIND_PRODUCTION, KIND_SNAPSHOT, //
+        },
+        Command, DeviceRow, EntityRow, Name, Refusal, Reply, Verb, //
+    }, //
+};
+use zerocopy::{
+    FromBytes, IntoBytes, //
+};
+
+use super::Pool;
+use crate::{
+    block::{
+        bdev::Lower,
+        disk::{
+            Disk, Face, //
+        },
+        gendisk::{
+            GenDisk, Limits, //
+        }, //
+    },
+    control::refused::Refused,
+    mem::Fast, //
+};
+
+fn face(row: &EntityRow) -> Face {
+    Face {
+        id: row.id.get(),
+        kind: row.kind.get(),
+        name: row.name,
+        uuid: row.uuid,
+        size: row.size.get(),
+        dev: u16::try_from(row.device.get()).unwrap_or(0),
+    }
+}
+
+impl Pool {
+    /// All disks.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub(crate) fn all_disks(&self) -> Result<KVec<Arc<Disk>>> {
+        let disks = self.disks.lock();
+        let mut all = KVec::with_capacity(disks.len(), GFP_KERNEL)?;
+        for disk in disks.iter() {
+            all.push(disk.clone(), GFP_KERNEL)?;
+        }
+        Ok(all)
+    }
+
+    /// The disk of the volume or snapshot of this number.
+    fn disk_by_id(&self, id: u32) -> Option<Arc<Disk>> {
+        self.disks.lock().iter().find(|disk| disk.id == id).cloned()
+    }
+
+    /// The disk of this name.
+    pub(crate) fn disk(&self, name: &[u8]) -> Option<Arc<Disk>> {
+        self.disks.lock().iter().find(|disk| disk.face().name.bytes() == name).cloned()
+    }
+
+    /// Asks the core for all volumes and snapshots.
+    fn entities(self: &Arc<Self>) -> Result<KVVec<EntityRow>> {
+        let mut all = KVVec::new();
+        let mut from = 0_u64;
+        loop {
+            let mut command = KBox::new(Command::new(Verb::List, Name::default()), GFP_KERNEL)?;
+            command.value = from.into();
+            let mut bytes = KVVec::new();
+            bytes.extend_from_slice(command.as_bytes(), GFP_KERNEL)?;
+            let reply = self.call(bytes)?;
+            let (head, rows) = Reply::read_from_prefix(&reply).map_err(|_| EIO)?;
+            let width = head.row_bytes.get() as usize;
+            for row in rows.chunks(width.max(1)).take(head.count.get() as usize) {
+                let row = EntityRow::ref_from_prefix(row).map_err(|_| EIO)?;
+                all.push(*row.0, GFP_KERNEL)?;
+            }
+            let next = head.next.get();
+            if next == u64::MAX || next <= from {
+                return Ok(all);
+            }
+            from = next;
+        }
+    }
+
+    /// Makes disks for volumes that are new, removes those of volumes that are gone, and renames
+    /// the others. The caller holds `changing`, or nobody knows the pool yet.
+    ///
+    /// # Errors
+    ///
+    /// No memory. What could be done is done.
+    pub(crate) fn sync_disks(self: &Arc<Self>) -> Result {
+        let entities = self.entities()?;
+        for disk in self.all_disks()? {
+            if !entities.iter().any(|row| row.id.get() == disk.id) {
+                self.drop_disk(&disk);
+            }
+        }
+        for row in &entities {
+            match self.disk_by_id(row.id.get()) {
+                Some(disk) => renew(&disk, row),
+                None if is_shown(row) => self.add_disk(row)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn add_disk(self: &Arc<Self>, row: &EntityRow) -> Result {
+        let face = face(row);
+        let home = self.home(&face);
+        if face.kind == KIND_PRODUCTION && home.is_none() {
+            return Ok(());
+        }
+        let disk = Disk::new(self.clone(), face, home)?;
+        let lowers = self.lowers_of(&face)?;
+        let block = self.with_core(|core| core.block()).ok_or(ENODEV)?;
+        // Listed before it is shown: whoever sees it may ask for it.
+        self.disks.lock().push(disk.clone(), GFP_KERNEL)?;
+        let limits = Limits { block, chunk: self.chunk, lowers: &lowers };
+        let added = GenDisk::add(&disk, &limits);
+        if added.is_err() {
+            self.disks.lock().retain(|other| other.id != face.id);
+        }
+        added
+    }
+
+    /// The hot path of a production, and its device.
+    fn home(&self, face: &Face) -> Option<(Arc<Fast>, Arc<Lower>)> {
+        if face.kind != KIND_PRODUCTION {
+            return None;
+        }
+        let lower = self.lower(usize::from(face.dev))?;
+        let fast = self.with_core(|core| {
+            let attached = core.attach(face.name.bytes(), false).ok()?;
+            core.detach(attached.handle);
+            attached.fast
+        });
+        Some((fast.flatten()?, lower))
+    }
+
+    /// The devices that a volume lies on: its own and the save volume; a clone may lie on all.
+    fn lowers_of(&self, face: &Face) -> Result<KVec<Arc<Lower>>> {
+        let lowers = self.lowers.lock();
+        let mut found = KVec::with_capacity(lowers.len(), GFP_KERNEL)?;
+        for (number, lower) in lowers.iter().enumerate() {
+            let own = face.kind != KIND_PRODUCTION || number == usize::from(face.dev);
+            if let Some(lower) = lower.as_ref().filter(|_| number == 0 || own) {
+                found.push(lower.clone(), GFP_KERNEL)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes a disk of a snapshot; one that has one keeps it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such snapshot, its data is lost, or no memory.
+    pub(crate) fn expose(self: &Arc<Self>, name: &Name) -> Result<DeviceRow, Refused> {
+        let _changing = self.changing.lock();
+        let entities = self.entities()?;
+        let row = entities.iter().find(|row| row.name == *name);
+        let row = row.ok_or_else(|| Refused::because(Refusal::NotFound))?;
+        if row.kind.get() != KIND_SNAPSHOT {
+            return Err(Refused::because(Refusal::WrongKind));
+        }
+        let probe = self.with_core(|core| {
+            core.attach(name.bytes(), false).map(|attached| core.detach(attached.handle))
+        });
+        probe.ok_or(ENODEV)?.map_err(Refused::because)?;
+        if self.disk_by_id(row.id.get()).is_none() {
+            self.add_disk(row)?;
+        }
+        let disk = self.disk_by_id(row.id.get()).ok_or(ENOMEM)?;
+        Ok(device_row(&disk))
+    }
+
+    /// Takes a snapshot's disk away.
+    ///
+    /// # Errors
+    ///
+    /// It has none, or somebody has it open.
+    pub(crate) fn hide(self: &Arc<Self>, name: &Name) -> Result<(), Refused> {
+        let _changing = self.changing.lock();
+        let disk = self.disk(name.bytes()).ok_or_else(|| Refused::because(Refusal::NotFound))?;
+        if disk.kind != KIND_SNAPSHOT {
+            return Err(Refused::because(Refusal::WrongKind));
+        }
+        if !disk.retire() {
+            return Err(Refused::because(Refusal::Busy));
+        }
+        self.drop_disk(&disk);
+        Ok(())
+    }
+
+    /// Takes a disk away that nobody has open, or that nobody can do anything with any more.
+    fn drop_disk(&self, disk: &Arc<Disk>) {
+        let _ = disk.retire();
+        disk.remove();
+        self.disks.lock().retain(|other| other.id != disk.id);
+    }
+
+    /// Takes all disks away.
+    pub(super) fn remove_disks(&self) {
+        loop {
+            let Some(disk) = self.disks.lock().pop() else { return };
+            let _ = disk.retire();
+            disk.remove();
+        }
+    }
+}
+
+fn is_shown(row: &EntityRow) -> bool {
+    row.kind.get() != KIND_SNAPSHOT && row.flags.get() & (FLAG_HIDDEN | FLAG_OFFLINE) == 0
+}
+
+/// A volume may have got another name, size or UUID.
+fn renew(disk: &Disk, row: &EntityRow) {
+    let (old, new) = (disk.face(), face(row));
+    disk.set_face(new);
+    let gendisk = disk.gendisk.lock();
+    let Some(gendisk) = gendisk.as_ref() else { return };
+    if old.size != new.size {
+        gendisk.resize(new.size);
+    }
+    if old.name != new.name {
+        gendisk.announce();
+    }
+}
+
+/// What is said of a disk.
+pub(crate) fn device_row(disk: &Disk) -> DeviceRow {
+    let face = disk.face();
+    let open = disk.open_count();
+    let gendisk = disk.gendisk.lock();
+    let shown = gendisk.as_ref().map(|g| (g.name(), g.device_number())).unwrap_or_default();
+    DeviceRow {
+        name: face.name,
+        device: shown.0,
+        number: shown.1.map(Into::into),
+        open: open.into(),
+        read_only: u32::from(face.kind == KIND_SNAPSHOT).into(),
+        kind: face.kind.into(),
+        reserved: [0; 12],
+    }
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An attached pool: its core behind one lock, and the worker that drives it.
+//!
+//! Clients leave bios in `inbox`, steps that have ended lie in `cells`, commands in `calls`; all
+//! of them kick the worker, one work item, so that it never runs twice at once. In a turn it tells
+//! the core what has happened, hands in what waits, and starts what the core wants done. It never
+//! waits for I/O, and allocates nothing: all that a request needs was made when the pool was
+//! attached.
+//!
+//! # Locks
+//!
+//! `bench` (the worker's own) before `core`. A disk's `openers` before `core`. `disks` and
+//! `lowers` are held for a look only. Nothing is frozen, and no device is opened, under any of
+//! them.
+
+mod bench;
+pub(crate) mod calls;
+mod close;
+pub(crate) mod disks;
+mod news;
+pub(crate) mod open;
+mod steps;
+mod tickets;
+mod worker;
+
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire, Atomic, Full, Release, //
+        },
+        Arc, ArcBorrow, CondVar, Mutex, //
+    },
+    workqueue::{
+        DelayedWork, Work, //
+    }, //
+};
+use rwsnap_core::{
+    api::Handle,
+    control::{
+        Name, Refusal, //
+    }, //
+};
+
+use crate::{
+    block::{
+        bdev::Lower,
+        bio::{
+            BioSet, Inbox, //
+        },
+        disk::Disk,
+        step::Cells, //
+    },
+    mem::Core,
+    queue, text, //
+};
+use bench::Bench;
+use calls::Call;
+
+/// Something for the worker beside bios and ended steps.
+pub(crate) mod flag {
+    /// A passed request left, and a drain waits for that.
+    pub(crate) const KICK: u32 = 1;
+    /// Show the core the clock.
+    pub(crate) const TICK: u32 = 2;
+    /// Go on with work in the background.
+    pub(crate) const RESUME: u32 = 4;
+    /// The core was changed: drain it.
+    pub(crate) const POKE: u32 = 8;
+}
+
+/// The pool's names, and where it lies.
+pub(crate) struct Title {
+    /// Its UUID.
+    pub(crate) uuid: [u8; 16],
+    /// Its name, padded with zeros; may be empty.
+    pub(crate) label: [u8; 64],
+    /// The path that its save volume was attached by.
+    pub(crate) path: KVec<u8>,
+}
+
+/// An attached pool.
+#[pin_data]
+pub(crate) struct Pool {
+    title: Title,
+    /// Bytes in a chunk.
+    chunk: u32,
+    /// None before it is opened and after it is closed.
+    #[pin]
+    core: Mutex<Option<KBox<Core>>>,
+    #[pin]
+    bench: Mutex<Bench>,
+    /// The devices by the core's numbers: the save volume is 0.
+    #[pin]
+    lowers: Mutex<KVec<Option<Arc<Lower>>>>,
+    /// All that are shown.
+    #[pin]
+    disks: Mutex<KVec<Arc<Disk>>>,
+    #[pin]
+    calls: Mutex<KVec<Arc<Call>>>,
+    /// One at a time: commands that change which disks there are.
+    #[pin]
+    pub(crate) changing: Mutex<()>,
+    /// Bios for the worker.
+    pub(crate) inbox: Inbox,
+    /// Steps under way.
+    pub(crate) cells: Cells,
+    /// Where the bios of steps come from.
+    #[pin]
+    pub(crate) set: BioSet,
+    flags: Atomic<u32>,
+    /// The clock ticks, and the worker works.
+    running: Atomic<bool>,
+    /// Turns of the worker, for those who wait for what comes of one.
+    #[pin]
+    turns: Mutex<u64>,
+    #[pin]
+    turned: CondVar,
+    #[pin]
+    work: Work<Self, 0>,
+    #[pin]
+    ticker: DelayedWork<Self, 1>,
+}
+
+impl Pool {
+    /// Wakes the worker.
+    pub(crate) fn kick(self: ArcBorrow<'_, Self>) {
+        // If it is queued already, that turn is to come, and sees what this one would have seen.
+        let _ = queue::get().enqueue::<Arc<Self>, 0>(self.into());
+    }
+
+    /// Wakes the worker for this.
+    pub(crate) fn wake(self: ArcBorrow<'_, Self>, what: u32) {
+        let mut flags = self.flags.load(Acquire);
+        while let Err(other) = self.flags.cmpxchg(flags, flags | what, Full) {
+            flags = other;
+        }
+        self.kick();
+    }
+
+    /// A passed request left, and a drain waits for that.
+    pub(crate) fn drain_may_end(self: ArcBorrow<'_, Self>) {
+        self.wake(flag::KICK);
+    }
+
+    /// Calls `f` with the core, if the pool is open.
+    pub(crate) fn with_core<T>(&self, f: impl FnOnce(&mut Core) -> T) -> Option<T> {
+        self.core.lock().as_mut().map(|core| f(core))
+    }
+
+    /// Opens a volume or snapshot for I/O.
+    ///
+    /// # Errors
+    ///
+    /// Why the core refuses, as an errno.
+    pub(crate) fn enter(&self, name: &Name, write: bool) -> Result<Handle> {
+        let entered = self.with_core(|core| core.attach(name.bytes(), write)).ok_or(ENXIO)?;
+        entered.map(|attached| attached.handle).map_err(|why| match why {
+            Refusal::TableFull => EMFILE,
+            Refusal::Lost => ENODATA,
+            Refusal::Offline => ENOMEDIUM,
+            _ => ENXIO,
+        })
+    }
+
+    /// Closes what `enter` opened.
+    pub(crate) fn leave(self: &Arc<Self>, handle: Handle) {
+        let _ = self.with_core(|core| core.detach(handle));
+        self.as_arc_borrow().wake(flag::POKE);
+    }
+
+    /// Whether a forced command has cut this one off.
+    pub(crate) fn is_lost(&self, handle: Handle) -> bool {
+        self.with_core(|core| core.handle_lost(handle)).unwrap_or(true)
+    }
+
+    /// Its names, and where it lies.
+    pub(crate) fn title(&self) -> &Title {
+        &self.title
+    }
+
+    /// Calls `f` with its name, or its UUID if it has none.
+    pub(crate) fn with_title<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
+        match text::unpadded(&self.title.label) {
+            [] => f(&text::uuid(self.title.uuid)),
+            label => f(label),
+        }
+    }
+
+    /// The device of this number.
+    pub(crate) fn lower(&self, number: usize) -> Option<Arc<Lower>> {
+        self.lowers.lock().get(number).cloned().flatten()
+    }
+
+    /// Gives a number a device, or takes it away.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub(crate) fn set_lower(&self, number: usize, lower: Option<Arc<Lower>>) -> Result {
+        let mut room = KVec::with_capacity(number + 1, GFP_KERNEL)?;
+        let mut lowers = self.lowers.lock();
+        while room.len() < lowers.len().max(number + 1) {
+            let old = lowers.get_mut(room.len()).and_then(Option::take);
+            room.push(old, GFP_KERNEL)?;
+        }
+        if let Some(place) = room.get_mut(number) {
+            *place = lower;
+        }
+        *lowers = room;
+        Ok(())
+    }
+
+    /// Waits until `look` at the core finds something, as the worker goes on; for ever if need be.
+    pub(crate) fn wait<T>(self: &Arc<Self>, mut look: impl FnMut(&mut Core) -> Option<T>) -> Option<T> {
+        loop {
+            let turn = *self.turns.lock();
+            match self.with_core(&mut look) {
+                None => return None,
+                Some(Some(found)) => return Some(found),
+                Some(None) => {}
+            }
+            let mut turns = self.turns.lock();
+            while *turns == turn {
+                self.turned.wait(&mut turns);
+            }
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.load(Acquire)
+    }
+
+    fn set_running(&self, running: bool) {
+        self.running.store(running, Release);
+    }
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attaching a pool: its superblock, its core, its productions, its disks.
+
+use kernel::{
+    new_condvar, new_mutex,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::Atomic,
+        Arc, //
+    },
+    workqueue::{
+        new_delayed_work, new_work, //
+    }, //
+};
+use rwsnap_core::{
+    api::Limits,
+    control::Refusal,
+    engine::OpenError,
+    format::{
+        fingerprint,
+        superblock::{
+            Finder, Superblock, //
+        }, //
+    },
+    platform::Platform,
+    units::Dev, //
+};
+
+use super::{
+    bench::{
+        self, Bench, //
+    },
+    calls,
+    flag,
+    Pool, Title, //
+};
+use crate::{
+    block::{
+        bdev::Lower,
+        bio::Inbox,
+        step::{
+            self, Cells, //
+        }, //
+    },
+    control::refused::Refused,
+    mem::{
+        Core, Kernel, //
+    },
+    text::shown, //
+};
+
+/// Pages of the cache of metadata: 16 MiB.
+const CACHE_PAGES: u32 = 4096;
+/// Requests at once.
+const REQUESTS: u32 = 64;
+/// Records of a delta, at least.
+const DELTA_RECORDS: u32 = 1 << 16;
+/// Bytes of copy units, at least so many units.
+const COPY_BYTES: u32 = 16 << 20;
+const COPY_UNITS: u32 = 512;
+
+/// A production that was named when the pool was attached: it moved, or is to be trusted.
+pub(crate) struct Named<'a> {
+    /// Its name.
+    pub(crate) name: &'a [u8],
+    /// Where it is.
+    pub(crate) path: &'a [u8],
+}
+
+/// What is asked for.
+pub(crate) struct Request<'a> {
+    /// The save volume's path.
+    pub(crate) save: &'a [u8],
+    /// Productions that moved.
+    pub(crate) named: &'a [Named<'a>],
+    /// Use those that are named even if they were changed.
+    pub(crate) trust: bool,
+}
+
+/// A production as the core knows it.
+struct Production {
+    name: rwsnap_core::control::Name,
+    dev: Dev,
+    path: KVec<u8>,
+}
+
+fn c_path(path: &[u8]) -> Result<CString> {
+    let path = core::str::from_utf8(path).map_err(|_| EINVAL)?;
+    CString::try_from_fmt(fmt!("{path}"))
+}
+
+/// Opens a device for a pool.
+pub(crate) fn open_device(path: &[u8]) -> Result<Lower, Refused> {
+    let opened = c_path(path).and_then(|path| Lower::open(&path));
+    opened.map_err(|why| {
+        let what = match why {
+            EBUSY => "it is in use: mounted, held by another program, or attached already",
+            ENOTBLK => "it is no block device; `losetup -f --show` makes one of a file",
+            ENOENT => "there is no such device",
+            EROFS | EACCES => "it cannot be written",
+            _ => "it cannot be opened",
+        };
+        Refused::said(fmt!("{}: {what} ({})", shown(path), why.to_errno()))
+    })
+}
+
+/// Finds the superblock that counts.
+fn superblock(lower: &Lower, path: &[u8]) -> Result<KBox<Superblock>, Refused> {
+    let mut finder = KBox::new(Finder::NEW, GFP_KERNEL)?;
+    let mut bytes = KVec::from_elem(0_u8, 4096, GFP_KERNEL)?;
+    let size = lower.device().size;
+    for at in Finder::places() {
+        let readable = at.checked_add(4096).is_some_and(|end| end <= size);
+        match readable.then(|| lower.read(at, &mut bytes)) {
+            Some(Ok(())) => finder.feed(&Kernel, &bytes),
+            _ => finder.feed(&Kernel, &[]),
+        }
+    }
+    match finder.finish() {
+        Ok(found) if found.read_only() => Err(Refused::said(fmt!(
+            "{}: the pool has features that this version cannot write",
+            shown(path)
+        ))),
+        Ok(found) => Ok(KBox::new(*found, GFP_KERNEL)?),
+        Err(why) => Err(Refused::said(fmt!(
+            "{}: it is no save volume of rwsnap, or a damaged one ({why:?})",
+            shown(path)
+        ))),
+    }
+}
+
+fn limits(superblock: &Superblock, delta: u32) -> Limits {
+    Limits {
+        cache_pages: CACHE_PAGES,
+        delta_records: DELTA_RECORDS
+            .max(delta)
+            .max(u32::try_from(superblock.delta_records.get()).unwrap_or(u32::MAX)),
+        requests: REQUESTS,
+        copy_units: (COPY_BYTES / superblock.chunk.get().max(1)).max(COPY_UNITS),
+    }
+}
+
+/// The fingerprint of a production of `size` bytes as it is now.
+pub(super) fn print(lower: &Lower, size: u64) -> Result<u64> {
+    let blocks = fingerprint::sample(size).count();
+    let bytes = fingerprint::BLOCK as usize;
+    let mut all = KVVec::with_capacity(8 + blocks * bytes, GFP_KERNEL)?;
+    all.extend_from_slice(&fingerprint::head(size), GFP_KERNEL)?;
+    let mut block = KVec::from_elem(0_u8, bytes, GFP_KERNEL)?;
+    for number in fingerprint::sample(size) {
+        let at = number * fingerprint::BLOCK;
+        let len = size.saturating_sub(at).min(fingerprint::BLOCK) as usize;
+        block.fill(0);
+        lower.read(at, block.get_mut(..len).unwrap_or_default())?;
+        all.extend_from_slice(&block, GFP_KERNEL)?;
+    }
+    Ok(Kernel.hash(0, &all))
+}
+
+impl Pool {
+    /// Attaches a pool, up to its disks.
+    ///
+    /// # Errors
+    ///
+    /// A device cannot be opened, holds no pool, or the pool cannot be opened.
+    pub(crate) fn attach(request: &Request<'_>) -> Result<Arc<Self>, Refused> {
+        let save = open_device(request.save)?;
+        let superblock = superblock(&save, request.save)?;
+        let pool = Self::new(request.save, &superblock, save)?;
+        pool.set_running(true);
+        let opened = pool.open(&superblock, request);
+        if let Err(why) = opened {
+            pool.abandon();
+            return Err(why);
+        }
+        Ok(pool)
+    }
+
+    fn new(path: &[u8], superblock: &Superblock, save: Lower) -> Result<Arc<Self>, Refused> {
+        let limits = limits(superblock, 0);
+        let chunk = superblock.chunk.get();
+        let bench = Bench::new(&limits, chunk)?;
+        let cells = Cells::new(bench::steps(&limits))?;
+        let mut own = KVec::new();
+        own.extend_from_slice(path, GFP_KERNEL)?;
+        let title = Title { uuid: superblock.pool, label: superblock.label, path: own };
+        let mut lowers = KVec::new();
+        lowers.push(Some(Arc::new(save, GFP_KERNEL)?), GFP_KERNEL)?;
+        let calls = KVec::with_capacity(calls::WAITING, GFP_KERNEL)?;
+        let pool = Arc::pin_init(
+            try_pin_init!(Self {
+                title,
+                chunk,
+                core <- new_mutex!(None, "rwsnap_core"),
+                bench <- new_mutex!(bench, "rwsnap_bench"),
+                lowers <- new_mutex!(lowers, "rwsnap_lowers"),
+                disks <- new_mutex!(KVec::new(), "rwsnap_disks"),
+                calls <- new_mutex!(calls, "rwsnap_calls"),
+                changing <- new_mutex!((), "rwsnap_changing"),
+                inbox: Inbox::new(),
+                cells,
+                set <- step::set(),
+                flags: Atomic::new(0),
+                running: Atomic::new(false),
+                turns <- new_mutex!(0, "rwsnap_turns"),
+                turned <- new_condvar!("rwsnap_turned"),
+                work <- new_work!("rwsnap_work"),
+                ticker <- new_delayed_work!("rwsnap_ticker"),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        Ok(pool)
+    }
+
+    fn open(self: &Arc<Self>, superblock: &Superblock, request: &Request<'_>) -> Result<(), Refused> {
+        let mut delta = 0;
+        loop {
+            self.begin(superblock, delta)?;
+            self.as_arc_borrow().wake(flag::POKE);
+            let opened = self.wait(|core| core.opened()).ok_or(ENODEV)?;
+            match opened {
+                Ok(()) => break,
+                Err(OpenError::Delta { need }) if delta == 0 => {
+                    delta = u32::try_from(need).unwrap_or(u32::MAX);
+                    // Steps that are still under way belong to the core that is thrown away.
+                    self.wait_idle();
+                }
+                Err(why) => {
+                    return Err(Refused::said(fmt!(
+                        "{}: the pool cannot be opened: {why:?}; `rwsnap check` says more",
+                        shown(request.save)
+                    )))
+                }
+            }
+        }
+        self.find_productions(request)?;
+        let _ = self.with_core(Core::start);
+        self.as_arc_borrow().wake(flag::POKE);
+        self.clone().tick_later();
+        self.sync_disks()?;
+        Ok(())
+    }
+
+    fn begin(&self, superblock: &Superblock, delta: u32) -> Result<(), Refused> {
+        let save = super::steps::save(self).ok_or(ENODEV)?.device();
+        let limits = limits(superblock, delta);
+        let core = begin_core(&limits, save, superblock)?;
+        *self.core.lock() = Some(core);
+        Ok(())
+    }
+
+    fn find_productions(self: &Arc<Self>, request: &Request<'_>) -> Result<(), Refused> {
+        for named in request.named {
+            if !self.productions()?.iter().any(|known| known.name.bytes() == named.name) {
+                return Err(Refused::said(fmt!(
+                    "the pool has no production `{}`",
+                    shown(named.name)
+                )));
+            }
+        }
+        for production in self.productions()? {
+            if let Err(why) = self.find_production(&production, request) {
+                pr_warn!("`{}` is offline: {}\n", production.name.text(), why.text());
+            }
+        }
+        Ok(())
+    }
+
+    fn productions(&self) -> Result<KVec<Production>> {
+        let mut found = KVec::new();
+        let mut result = Ok(());
+        let _ = self.with_core(|core| {
+            core.productions(&mut |known| {
+                let mut path = KVec::new();
+                let copied = path.extend_from_slice(known.path, GFP_KERNEL);
+                let known = Production { name: known.name, dev: known.dev, path };
+                result = result.and(copied).and_then(|()| found.push(known, GFP_KERNEL));
+            });
+        });
+        result?;
+        Ok(found)
+    }
+
+    fn find_production(&self, known: &Production, request: &Request<'_>) -> Result<(), Refused> {
+        let named = request.named.iter().find(|named| named.name == known.name.bytes());
+        let path = named.map_or(known.path.as_slice(), |named| named.path);
+        let lower = open_device(path)?;
+        let device = lower.device();
+        let print = print(&lower, device.size)?;
+        let trust = named.is_some() && request.trust;
+        let online = self.with_core(|core| core.online(known.dev, device, print, trust));
+        online.ok_or(ENODEV)?.map_err(|why| match why {
+            Refusal::Lost => Refused::said(fmt!(
+                "{} was changed while rwsnap did not look; `rwsnap attach --trust` uses it all the \
+                 same",
+                shown(path)
+            )),
+            Refusal::WrongKind => Refused::said(fmt!("{} is too small", shown(path))),
+            why => Refused::because(why),
+        })?;
+        self.set_lower(usize::from(known.dev.0), Some(Arc::new(lower, GFP_KERNEL)?))?;
+        Ok(())
+    }
+}
+
+/// Apart, so that its stack frame is gone when the pool is driven.
+#[inline(never)]
+fn begin_core(
+    limits: &Limits,
+    save: rwsnap_core::api::Device,
+    superblock: &Superblock,
+) -> Result<KBox<Core>, Refused> {
+    let place = KBox::<Core>::new_uninit(GFP_KERNEL)?;
+    let core = Core::open(Kernel, limits, save, superblock)
+        .map_err(|why| Refused::said(fmt!("the pool cannot be opened: {why:?}")))?;
+    Ok(KBox::write(place, core))
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The core's steps, carried out as bios on the lower devices.
+
+use kernel::{
+    prelude::*,
+    sync::{
+        Arc, ArcBorrow, //
+    }, //
+};
+use rwsnap_core::{
+    api::{
+        Done, Seg, Step, StepId, //
+    },
+    fault::Fault,
+    platform::Platform,
+    units::Dev, //
+};
+
+use super::{
+    bench::{
+        Act, Bench, Run, //
+    },
+    Pool, //
+};
+use crate::{
+    block::{
+        bdev::Lower,
+        step::{
+            Builder, Kind, //
+        }, //
+    },
+    mem::{
+        Core, Kernel, //
+    }, //
+};
+
+/// What became of a step that is to be started.
+pub(super) enum Started {
+    /// It is under way.
+    Runs,
+    /// It is done already, well or not.
+    Done(Result<(), Fault>),
+    /// There are no pages for its metadata now.
+    Later,
+}
+
+impl Pool {
+    /// Starts a step.
+    pub(super) fn start(
+        self: ArcBorrow<'_, Self>,
+        bench: &mut Bench,
+        core: &mut Core,
+        id: StepId,
+        step: Step,
+    ) -> Started {
+        let (act, dev, at, len) = match step {
+            Step::Read { dev, at, len } => (Act::Read, dev, at, len.into()),
+            Step::Write { dev, at, len, .. } => (Act::Write, dev, at, len.into()),
+            Step::Flush { dev } => (Act::Flush, dev, 0, 0),
+            Step::Zero { dev, at, len, fua } => (Act::Zero { fua }, dev, at, len),
+            Step::Discard { dev, at, len } => (Act::Discard, dev, at, len),
+            Step::Grow { bytes } => return Started::Done(self.grow(bytes)),
+            Step::Clear { .. } => {
+                clear(bench, core, id);
+                return Started::Done(Ok(()));
+            }
+            Step::Finish { .. } | Step::Reply { .. } | Step::Wake => return Started::Done(Ok(())),
+        };
+        let Some(lower) = self.lower(usize::from(dev.0)) else {
+            return Started::Done(Err(Fault::Io));
+        };
+        if act == Act::Discard && !lower.discards() {
+            return Started::Done(Ok(()));
+        }
+        let mut run = Run { id, act, dev, at, len, ..Run::IDLE };
+        if !take_bounce(bench, core, &mut run) {
+            return Started::Later;
+        }
+        let Some(place) = bench.runs.get_mut(id.index as usize) else {
+            return Started::Done(Err(rwsnap_core::bug!()));
+        };
+        *place = run;
+        let fua = matches!(step, Step::Write { fua: true, .. });
+        self.submit(bench, core, &lower, &run, fua);
+        Started::Runs
+    }
+
+    /// A block device does not grow by itself; somebody may have made it larger.
+    fn grow(&self, bytes: u64) -> Result<(), Fault> {
+        let save = self.lower(0).ok_or(Fault::Io)?;
+        if bytes <= save.device().size {
+            Ok(())
+        } else {
+            Err(Fault::NoSpace)
+        }
+    }
+
+    fn submit(
+        self: ArcBorrow<'_, Self>,
+        bench: &Bench,
+        core: &Core,
+        lower: &Lower,
+        run: &Run,
+        fua: bool,
+    ) {
+        let kind = match run.act {
+            Act::Idle => return,
+            Act::Read => Kind::Read,
+            Act::Write => Kind::Write { fua },
+            Act::Flush => Kind::Flush,
+            Act::Zero { fua } if lower.zeroes() => Kind::Zeroes { fua },
+            Act::Zero { fua } => Kind::Write { fua },
+            Act::Discard => Kind::Discard,
+        };
+        let mut builder = Builder::new(self, lower, run.id.index, kind, run.at);
+        match kind {
+            Kind::Flush => builder.flush(),
+            Kind::Discard | Kind::Zeroes { .. } => builder.range(run.len),
+            Kind::Write { .. } if matches!(run.act, Act::Zero { .. }) => builder.zeros(run.len),
+            Kind::Read | Kind::Write { .. } => {
+                let mut used = 0;
+                core.segs(run.id, &mut |seg| add(&mut builder, bench, run, &mut used, seg));
+            }
+        }
+        builder.finish();
+    }
+
+    /// Tells the core of a step that has ended.
+    pub(super) fn report(
+        self: ArcBorrow<'_, Self>,
+        bench: &mut Bench,
+        core: &mut Core,
+        index: u32,
+        error: Option<Error>,
+    ) {
+        let Some(run) = bench.runs.get(index as usize).copied() else { return };
+        if let Some(fua) = wants_data(run.act, error) {
+            return self.write_zeros(bench, core, run, fua);
+        }
+        if let Some(place) = bench.runs.get_mut(index as usize) {
+            *place = Run::IDLE;
+        }
+        match error {
+            Some(error) if run.act != Act::Discard => {
+                let fault = if error == ENOSPC { Fault::NoSpace } else { Fault::Io };
+                core.complete(run.id, &Done::failed(fault));
+            }
+            _ => succeed(bench, core, &run),
+        }
+        bench.bounce.give(run.bounce);
+    }
+
+    /// The device cannot make zeros after all: they are written.
+    fn write_zeros(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core, run: Run, fua: bool) {
+        let run = Run { act: Act::Write, ..run };
+        if let Some(place) = bench.runs.get_mut(run.id.index as usize) {
+            *place = run;
+        }
+        let Some(lower) = self.lower(usize::from(run.dev.0)) else {
+            return core.complete(run.id, &Done::failed(Fault::Io));
+        };
+        let kind = Kind::Write { fua };
+        let mut builder = Builder::new(self, &lower, run.id.index, kind, run.at);
+        builder.zeros(run.len);
+        builder.finish();
+    }
+}
+
+/// Whether a step of zeros failed because the device has no such operation; and whether it has to
+/// be durable.
+fn wants_data(act: Act, error: Option<Error>) -> Option<bool> {
+    match (act, error) {
+        (Act::Zero { fua }, Some(error)) if error == EOPNOTSUPP => Some(fua),
+        _ => None,
+    }
+}
+
+/// Adds a segment's memory to a step's bios.
+fn add(builder: &mut Builder<'_>, bench: &Bench, run: &Run, used: &mut usize, seg: Seg<'_>) {
+    match seg {
+        Seg::Client { cookie, at, len } => {
+            if let Some(cursor) = bench.client(cookie, at, len) {
+                builder.client(cursor);
+            }
+        }
+        Seg::Copy { unit, at, len } => {
+            builder.memory(&bench.units, bench.unit(unit, at), len);
+        }
+        Seg::Bytes(bytes) => {
+            builder.memory(bench.bounce.memory(), run.bounce.at() + *used, bytes.len() as u32);
+            *used += bytes.len();
+        }
+        Seg::Meta { len } => {
+            builder.memory(bench.bounce.memory(), run.bounce.at() + *used, len);
+            *used += len as usize;
+        }
+        Seg::Zeros { len } => builder.zeros(len.into()),
+    }
+}
+
+/// Takes pages for a step's metadata, and copies what is to be written; false if there are none.
+fn take_bounce(bench: &mut Bench, core: &Core, run: &mut Run) -> bool {
+    let (mut bytes, mut meta) = (0, 0);
+    if matches!(run.act, Act::Read | Act::Write) {
+        core.segs(run.id, &mut |seg| match seg {
+            Seg::Bytes(data) => bytes += data.len(),
+            Seg::Meta { len } => meta += len as usize,
+            _ => {}
+        });
+    }
+    let Some(span) = bench.bounce.take(bytes + meta) else { return false };
+    run.bounce = span;
+    run.meta = meta;
+    if bytes > 0 {
+        let mut at = span.at();
+        core.segs(run.id, &mut |seg| {
+            if let Seg::Bytes(data) = seg {
+                bench.bounce.memory().write(at, data);
+                at += data.len();
+            }
+        });
+    }
+    true
+}
+
+/// A step has ended well.
+fn succeed(bench: &mut Bench, core: &mut Core, run: &Run) {
+    if run.act == Act::Read {
+        bench.sum(core, run.id);
+        let (at, sums) = (run.bounce.at(), &bench.sums);
+        let read = bench.bounce.memory().read(at, run.meta, |bytes| {
+            core.complete(run.id, &Done { result: Ok(()), bytes, sums });
+        });
+        if read.is_some() {
+            return;
+        }
+    }
+    core.complete(run.id, &Done::ok());
+}
+
+fn clear(bench: &Bench, core: &Core, id: StepId) {
+    core.segs(id, &mut |seg| {
+        if let Seg::Client { cookie, at, len } = seg {
+            for piece in bench.client(cookie, at, len).into_iter().flatten() {
+                piece.zero();
+            }
+        }
+    });
+}
+
+impl Bench {
+    /// First byte of a part of a copy unit.
+    fn unit(&self, unit: u32, at: u32) -> usize {
+        unit as usize * self.chunk as usize + at as usize
+    }
+
+    /// Checksums of the units that a step has read; what is behind the bytes read is zeroed.
+    fn sum(&mut self, core: &Core, id: StepId) {
+        self.sums.clear();
+        let chunk = self.chunk as usize;
+        let (units, sums) = (&self.units, &mut self.sums);
+        core.segs(id, &mut |seg| {
+            let Seg::Copy { unit, at, len } = seg else { return };
+            let first = unit as usize * chunk;
+            let end = at as usize + len as usize;
+            units.zero(first + end, chunk.saturating_sub(end));
+            let sum = units.read(first, chunk, |bytes| Kernel.hash(0, bytes));
+            let _ = sums.push_within_capacity(sum.unwrap_or(0));
+        });
+    }
+}
+
+/// The save volume's device, for those who look.
+pub(super) fn save(pool: &Pool) -> Option<Arc<Lower>> {
+    pool.lower(usize::from(Dev::SAVE.0))
+}
