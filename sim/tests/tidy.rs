@@ -20,7 +20,10 @@ const COLUMNS: usize = 100;
 /// Where unsafe code may stand, and what for.
 const UNSAFE_HOMES: &[(&str, &str)] = &[
     ("sim/src/check/image.rs", "a save volume mapped into memory"),
-    ("sim/src/store/sys.rs", "sizes of devices, the alignment of O_DIRECT, local time"),
+    (
+        "sim/src/store/sys.rs",
+        "sizes of devices, the alignment of O_DIRECT, local time, the module's ioctl",
+    ),
     ("sim/src/uring/", "the ring, its registered buffers and the calls of the kernel"),
     (
         "sim/tests/nbd_fuzz.rs",

@@ -105,6 +105,12 @@ pub fn keep_create(
     let _ = black_box(create(&Opaque, pool, write));
 }
 
+/// The sample of which a fingerprint is made.
+#[inline(never)]
+pub fn keep_fingerprint(size: u64) -> u64 {
+    rwsnap_core::format::fingerprint::sample(size).fold(0, u64::wrapping_add)
+}
+
 /// The block map.
 #[inline(never)]
 pub fn keep_map() {

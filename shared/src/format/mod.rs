@@ -4,6 +4,7 @@
 
 pub mod create;
 pub mod entity;
+pub mod fingerprint;
 pub mod log;
 pub mod node;
 pub mod page;

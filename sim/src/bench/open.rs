@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rwsnap_core::format::fingerprint as rule;
+
 use crate::cli::error::{Failure, Outcome};
 use crate::store::{fingerprint, Access, Cache, StoreError, Volume};
 
@@ -100,11 +102,11 @@ fn read(save: &Path, production: &Path, bytes: u64) -> Result<Duration, StoreErr
     let mut room = vec![0_u8; PIECE + 4096];
     let lead = room.as_ptr().align_offset(4096);
     let piece = room.get_mut(lead..lead + PIECE).unwrap_or_default();
-    let sample = fingerprint::sample(production.device().size);
+    let sample = rule::sample(production.device().size);
     let begun = Instant::now();
     for block in sample {
         let bytes = piece.get_mut(..BLOCK).unwrap_or_default();
-        production.read_up_to(bytes, block * fingerprint::BLOCK)?;
+        production.read_up_to(bytes, block * rule::BLOCK)?;
     }
     let mut at = fingerprint::BYTES.min(bytes);
     while at < bytes {

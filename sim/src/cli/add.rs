@@ -8,12 +8,13 @@ use std::path::Path;
 use rwsnap_core::control::{self, Item, Refusal};
 
 use crate::store::device::kind_of;
+use crate::store::module::PATH_KEY;
 
 use super::args::{self, Located};
 use super::connect::{command, item};
 use super::error::{Failure, Outcome};
+use super::module::require_block;
 use super::refusal::{Blocker, Refused};
-use super::rest::PATH_KEY;
 use super::Global;
 
 /// Add a production volume to the pool; its data is not touched
@@ -33,6 +34,9 @@ impl Add {
         let add = command(control::Verb::Add, name);
         let items = [path_item(&self.volume.path)?];
         let taken = global.with(|pool| {
+            if pool.is_attached() {
+                require_block(&self.volume.path)?;
+            }
             // A server opens the volume first, and would say that it is in use.
             let (refusal, _) = pool.try_call(&command(control::Verb::Info, name), &[])?;
             if refusal == Refusal::None {

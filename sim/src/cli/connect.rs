@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: MIT
 
-//! A connection to a pool: through the control socket of its server, or by opening it at rest.
+//! A connection to a pool: through the control socket of its server, through the kernel module that
+//! has it attached, or by opening it at rest.
 //!
-//! Both carry the same commands and replies (`rwsnap_core::control`). On the socket each is behind
-//! its length, a little-endian `u32`.
+//! All carry the same commands and replies (`rwsnap_core::control`). On the socket each is behind
+//! its length, a little-endian `u32`; the module takes them in an ioctl.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rwsnap_core::control::{
-    Command, Item, Name, NameRow, PoolRow, Refusal, Reply, Verb, MAGIC, VERSION,
-};
+use rwsnap_core::control::{Command, DeviceRow, Item, Name, NameRow, PoolRow, Refusal, Verb};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub use crate::store::answer::Answer;
 use crate::store::identify::padded_text;
 use crate::store::offline::now_ns;
 
 use super::error::{Failure, Outcome};
+use super::module::ModuleLink;
 use super::refusal::{Blocker, Refused};
 use super::rest::AtRest;
 
@@ -26,43 +27,6 @@ use super::rest::AtRest;
 const REPLY_MAX: usize = 64 << 20;
 /// Bytes read or written with one command.
 pub const PIECE: usize = 1 << 20;
-
-/// A reply, taken apart.
-#[derive(Debug)]
-pub struct Answer {
-    /// Its head.
-    pub reply: Reply,
-    rows: Vec<u8>,
-}
-
-impl Answer {
-    /// Takes the bytes of a reply apart; `None` if they make no sense.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let (reply, rows) = Reply::read_from_prefix(bytes).ok()?;
-        let wanted = reply.count.get().checked_mul(reply.row_bytes.get())?;
-        let fits = rows.len() >= usize::try_from(wanted).ok()?;
-        let known = reply.magic.get() == MAGIC && reply.version.get() == VERSION;
-        (fits && known).then(|| Self { reply, rows: rows.to_vec() })
-    }
-
-    /// The rows. Those of a later version may be longer: what is not known is left out.
-    pub fn rows<T: FromBytes + KnownLayout + Immutable>(&self) -> Vec<T> {
-        let count = usize::try_from(self.reply.count.get()).unwrap_or(0);
-        let width = usize::try_from(self.reply.row_bytes.get()).unwrap_or(0).max(1);
-        let each = self.rows.chunks(width).take(count);
-        each.filter_map(|row| T::read_from_prefix(row).ok().map(|(row, _)| row)).collect()
-    }
-
-    /// The rows as bytes, if that is what they are.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.rows
-    }
-
-    fn refusal(&self) -> Refusal {
-        Refusal::from_number(self.reply.refusal.get()).unwrap_or(Refusal::Malformed)
-    }
-}
 
 /// A command of this verb, with the moment and the random bits that new objects need.
 #[must_use]
@@ -94,12 +58,13 @@ pub fn item(name: Name, value: &[u8]) -> Outcome<Item> {
 /// A pool that can be talked to.
 pub struct Connection {
     link: Link,
-    /// Where it is, for messages: a socket or a save volume.
+    /// Where it is, for messages: a socket, a save volume or a control device.
     pub place: PathBuf,
 }
 
 enum Link {
     Server(UnixStream),
+    Module(Box<ModuleLink>),
     Rest(Box<AtRest>),
 }
 
@@ -110,18 +75,25 @@ impl Connection {
         Self { link: Link::Server(stream), place }
     }
 
+    /// Through the kernel module.
+    #[must_use]
+    pub fn module(link: ModuleLink, place: PathBuf) -> Self {
+        Self { link: Link::Module(Box::new(link)), place }
+    }
+
+    /// The same, for this pool of the module's from now on.
+    #[must_use]
+    pub fn on_pool(self, pool: Name) -> Self {
+        match self.link {
+            Link::Module(link) => Self::module(link.on(pool), self.place),
+            link => Self { link, ..self },
+        }
+    }
+
     /// By opening the pool.
     #[must_use]
     pub fn at_rest(pool: AtRest, place: PathBuf) -> Self {
         Self { link: Link::Rest(Box::new(pool)), place }
-    }
-
-    /// The pool at rest, if it is at rest.
-    pub fn rest(&mut self) -> Option<&mut AtRest> {
-        match &mut self.link {
-            Link::Server(_) => None,
-            Link::Rest(rest) => Some(rest),
-        }
     }
 
     /// Whether a server runs.
@@ -130,9 +102,35 @@ impl Connection {
         matches!(self.link, Link::Server(_))
     }
 
+    /// Whether the kernel module has the pool.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        matches!(self.link, Link::Module(_))
+    }
+
+    /// Whether somebody works on the pool in the background: a server or the module.
+    #[must_use]
+    pub fn is_driven(&self) -> bool {
+        !matches!(self.link, Link::Rest(_))
+    }
+
+    /// The block devices of the pool; none but the module makes any.
+    pub fn devices(&mut self) -> Outcome<Vec<DeviceRow>> {
+        if !self.is_attached() {
+            return Ok(Vec::new());
+        }
+        self.all(command(Verb::Devices, Name::default()))
+    }
+
     /// Carries out a command; the answer may be a refusal.
     pub fn try_call(&mut self, command: &Command, items: &[Item]) -> Outcome<(Refusal, Answer)> {
         self.exchange(command, items, &[])
+    }
+
+    /// Carries out a command that has these bytes behind it; a refusal becomes a failure.
+    pub fn send(&mut self, command: &Command, bytes: &[u8]) -> Outcome<Answer> {
+        let (refusal, answer) = self.exchange(command, &[], bytes)?;
+        finish(command, &[], refusal, answer)
     }
 
     /// Carries out a command; a refusal becomes a failure with its sentences.
@@ -175,8 +173,10 @@ impl Connection {
 
     /// Reads whole blocks of a volume.
     pub fn read(&mut self, name: Name, bytes: &mut [u8], at: u64) -> Outcome {
-        if let Link::Rest(rest) = &mut self.link {
-            return rest.read(name, bytes, at);
+        match &mut self.link {
+            Link::Rest(rest) => return rest.read(name, bytes, at),
+            Link::Module(module) => return module.read(name, bytes, at),
+            Link::Server(_) => {}
         }
         let mut place = at;
         for piece in bytes.chunks_mut(PIECE) {
@@ -203,8 +203,7 @@ impl Connection {
             let mut wanted = command(Verb::Write, name);
             wanted.value = place.into();
             wanted.limit = (piece.len() as u64).into();
-            let (refusal, answer) = self.exchange(&wanted, &[], piece)?;
-            finish(&wanted, &[], refusal, answer)?;
+            self.send(&wanted, piece)?;
             place += piece.len() as u64;
         }
         Ok(())
@@ -214,15 +213,16 @@ impl Connection {
     pub fn flush(&mut self, name: Name) -> Outcome {
         match &mut self.link {
             Link::Rest(rest) => rest.flush(name),
-            Link::Server(_) => self.call(&command(Verb::Flush, name), &[]).map(drop),
+            _ => self.call(&command(Verb::Flush, name), &[]).map(drop),
         }
     }
 
-    /// Waits for a while, in which a server, or here the pool at rest, does its background work.
+    /// Waits for a while, in which whoever drives it, or here the pool at rest, does its background
+    /// work.
     pub fn work(&mut self, time: Duration) -> Outcome {
         match &mut self.link {
             Link::Rest(rest) => rest.work(time),
-            Link::Server(_) => {
+            Link::Server(_) | Link::Module(_) => {
                 std::thread::sleep(time);
                 Ok(())
             }
@@ -233,6 +233,7 @@ impl Connection {
     pub fn close(self) -> Outcome {
         match self.link {
             Link::Server(_) => Ok(()),
+            Link::Module(module) => module.close(),
             Link::Rest(rest) => rest.close(),
         }
     }
@@ -251,6 +252,7 @@ impl Connection {
         let reply = match &mut self.link {
             Link::Server(stream) => over_socket(stream, &bytes)
                 .map_err(Failure::io(format!("talk to the server at {}", self.place.display())))?,
+            Link::Module(module) => module.command(&bytes)?,
             Link::Rest(rest) => rest.command(&command, items, &bytes)?,
         };
         let answer = Answer::parse(&reply).ok_or_else(|| self.nonsense())?;
@@ -259,8 +261,9 @@ impl Connection {
 
     fn nonsense(&self) -> Failure {
         Failure::new(format!(
-            "the answer from {} makes no sense: is its server of another version?",
-            self.place.display()
+            "the answer from {} makes no sense: is its {} of another version?",
+            self.place.display(),
+            if self.is_attached() { "module" } else { "server" }
         ))
     }
 }
@@ -284,7 +287,7 @@ fn finish(command: &Command, items: &[Item], refusal: Refusal, answer: Answer) -
         blockers: &blockers,
         value: answer.reply.value.get(),
     };
-    // A server that has something to say about it says so itself.
+    // A server or module that has something to say about it says so itself.
     Err(Failure::new(match (answer.reply.row_bytes.get(), answer.bytes()) {
         (1, said @ [_, ..]) => format!("{}: {}", refused.failed(), String::from_utf8_lossy(said)),
         _ => refused.text(),

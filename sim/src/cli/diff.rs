@@ -91,7 +91,7 @@ impl Diff {
         let mut diff = command(control::Verb::Diff, self.a);
         diff.other = self.b;
         let rows = pool.all::<RunRow>(diff)?;
-        let shapes = [Bytes::new(pool, self.a)?.shape(), Bytes::new(pool, self.b)?.shape()];
+        let shapes = [Bytes::inside(pool, self.a)?.shape(), Bytes::inside(pool, self.b)?.shape()];
         let [(_, a), (_, b)] = shapes;
         let (shorter, longer) = (a.min(b), a.max(b));
         let mut changes = Changes::default();

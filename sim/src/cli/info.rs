@@ -36,20 +36,21 @@ struct Full {
 
 impl Info {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let (row, rows, properties) = global.with(|pool| {
+        let (row, rows, properties, devices) = global.with(|pool| {
             let row = entity(pool, self.name)?;
             let rows = pool.all::<EntityRow>(command(control::Verb::List, Name::default()))?;
             let properties =
                 pool.all::<PropertyRow>(command(control::Verb::Properties, self.name))?;
-            Ok((row, rows, properties))
+            Ok((row, rows, properties, pool.devices()?))
         })?;
         let properties: Vec<(String, String)> =
             properties.iter().map(|p| (p.key.text().to_owned(), padded_text(&p.value))).collect();
         if self.json {
             let properties = properties.into_iter().map(|(k, v)| (k, v.into())).collect();
-            return print_json(&Full { entity: Entity::new(&row, &rows), properties });
+            let entity = Entity::new(&row, &rows).with_node(&devices);
+            return print_json(&Full { entity, properties });
         }
-        show(&row, &rows, &properties)
+        show(&row, &rows, &properties, view::node_of(self.name.text(), &devices))
     }
 }
 
@@ -62,7 +63,12 @@ pub(super) fn entity(pool: &mut Connection, name: Name) -> Outcome<EntityRow> {
     row.ok_or_else(|| Failure::new(format!("nothing was told about `{}`", name.text())))
 }
 
-fn show(row: &EntityRow, rows: &[EntityRow], properties: &[(String, String)]) -> Outcome {
+fn show(
+    row: &EntityRow,
+    rows: &[EntityRow],
+    properties: &[(String, String)],
+    node: Option<String>,
+) -> Outcome {
     let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let exact = |n: u64| format!("{} ({n} bytes)", human(n));
     let (opens, writers) = view::opens(row);
@@ -81,6 +87,7 @@ fn show(row: &EntityRow, rows: &[EntityRow], properties: &[(String, String)]) ->
         ("clients", format!("{opens}, {writers} of them writing")),
         ("served", format!("{} reads, {} writes", row.reads.get(), row.writes.get())),
     ];
+    pairs.extend(node.map(|node| ("device", node)));
     for (key, value) in properties {
         pairs.push((key, dash(value)));
     }

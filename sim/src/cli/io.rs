@@ -3,11 +3,12 @@
 //! Reads and writes of a volume at any byte: the core takes whole blocks, so the edges are read
 //! with their blocks, and written by reading their blocks first.
 
-use rwsnap_core::control::Name;
+use rwsnap_core::control::{Name, Verb};
 
-use super::connect::{Connection, PIECE};
+use super::connect::{command, Connection, PIECE};
 use super::error::{Failure, Outcome};
 use super::info::entity;
+use super::module::node;
 
 /// A volume or snapshot, and the block that its I/O is aligned to.
 pub struct Bytes<'a> {
@@ -19,8 +20,17 @@ pub struct Bytes<'a> {
 }
 
 impl<'a> Bytes<'a> {
-    /// Of the volume or snapshot of this name.
+    /// Of the volume or snapshot of this name; not if it has a block device, or can have one, which
+    /// all programs can read and write.
     pub fn new(pool: &'a mut Connection, name: Name) -> Outcome<Self> {
+        if pool.is_attached() {
+            return Err(use_device(pool, name));
+        }
+        Self::inside(pool, name)
+    }
+
+    /// The same, wherever it is.
+    pub fn inside(pool: &'a mut Connection, name: Name) -> Outcome<Self> {
         let block = u64::from(pool.pool()?.block.get()).max(512);
         let size = entity(pool, name)?.size.get();
         Ok(Self { pool, name, block, size })
@@ -92,4 +102,19 @@ impl<'a> Bytes<'a> {
         }
         Ok(())
     }
+}
+
+/// Names the block device to use, or how to get it.
+fn use_device(pool: &mut Connection, name: Name) -> Failure {
+    let said = pool.call(&command(Verb::Info, name), &[]).and_then(|_| pool.devices());
+    let devices = match said {
+        Ok(devices) => devices,
+        Err(e) => return e,
+    };
+    let text = name.text();
+    let has = "the kernel module has the pool attached";
+    Failure::new(match devices.iter().find(|row| row.name == name) {
+        Some(row) => format!("{has}: `{text}` is the block device {}", node(row).display()),
+        None => format!("{has}: `rwsnap expose {text}` makes a block device of it"),
+    })
 }

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use rwsnap_core::control::rows::{FLAG_HIDDEN, KIND_CLONE, KIND_PRODUCTION, KIND_SNAPSHOT};
 use rwsnap_core::control::{self, EntityRow, Name};
 
-use self::column::Column;
+use self::column::{Among, Column};
 use super::args;
 use super::connect::command;
 use super::error::{Failure, Outcome};
@@ -84,20 +84,22 @@ impl List {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let mut listed = command(control::Verb::List, Name::default());
         listed.flags = control::FLAG_COUNT.into();
-        let mut rows = global.with(|pool| pool.all::<EntityRow>(listed))?;
+        let (mut rows, devices) =
+            global.with(|pool| Ok((pool.all::<EntityRow>(listed)?, pool.devices()?)))?;
         order::family(&mut rows);
         let all = rows.clone();
+        let all = Among { rows: &all, devices: &devices };
         if let Some(name) = &self.name {
             rows = self.only(name, &rows)?;
         }
         rows.retain(|row| self.is_wanted(row));
         if let Some(column) = self.sort_up.or(self.sort_down) {
-            rows.sort_by(|a, b| column.compare(a, b, &all));
+            rows.sort_by(|a, b| column.compare(a, b, all));
         }
         if self.sort_down.is_some() {
             rows.reverse();
         }
-        self.show(&rows, &all)
+        self.show(&rows, all)
     }
 
     /// The one named; with -r also what depends on it.
@@ -122,9 +124,10 @@ impl List {
         }
     }
 
-    fn show(&self, rows: &[EntityRow], all: &[EntityRow]) -> Outcome {
+    fn show(&self, rows: &[EntityRow], all: Among<'_>) -> Outcome {
         if self.json {
-            return print_json(&rows.iter().map(|row| Entity::new(row, all)).collect::<Vec<_>>());
+            let entity = |row| Entity::new(row, all.rows).with_node(all.devices);
+            return print_json(&rows.iter().map(entity).collect::<Vec<_>>());
         }
         let titles: Vec<String> = self.columns.iter().map(|c| c.title()).collect();
         let titles: Vec<&str> = titles.iter().map(String::as_str).collect();

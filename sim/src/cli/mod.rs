@@ -13,6 +13,7 @@ pub mod fault;
 pub mod full;
 pub mod io;
 pub mod locate;
+pub mod module;
 pub mod output;
 pub mod progress;
 pub mod refusal;
@@ -21,16 +22,20 @@ pub mod ties;
 pub mod view;
 
 mod add;
+mod attach;
 mod bench;
 mod check;
 mod clone;
 mod completions;
 mod create;
 mod destroy;
+mod detach;
 mod diff;
 mod dump;
 mod export;
+mod expose;
 mod get;
+mod hide;
 mod hold;
 mod info;
 mod list;
@@ -73,9 +78,10 @@ use self::error::{Failure, Outcome, USAGE};
   rwsnap restore prod --from prod@monday
 
 Environment:
-  RWSNAP_POOL         the pool, as --pool names it
-  RWSNAP_RUNTIME_DIR  the only folder of control sockets, in place of /run/rwsnap and the others
-  RUST_LOG            what is logged, in place of -q and -v
+  RWSNAP_POOL            the pool, as --pool names it
+  RWSNAP_RUNTIME_DIR     the only folder of control sockets, in place of /run/rwsnap and the others
+  RWSNAP_CONTROL_DEVICE  the kernel module's control device, in place of /dev/rwsnap-control
+  RUST_LOG               what is logged, in place of -q and -v
 
 Exit codes: 0 done, 1 failed, 64 usage (check: 0 sound, 1 could not check, 2 corrupt, 3 leaks)."
 )]
@@ -90,7 +96,7 @@ pub struct Cli {
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Global {
     /// The pool: its save volume, the control socket of its server, or the name or UUID of a pool
-    /// that is being served. Not needed if just one is being served
+    /// that is being served or attached. Not needed if there is just one such
     #[arg(long, global = true, env = "RWSNAP_POOL", value_name = "SAVE|POOL")]
     #[arg(help_heading = "Global options")]
     pub pool: Option<String>,
@@ -139,6 +145,10 @@ enum Verb {
     Create(create::Create),
     Serve(serve::Serve),
     Stop(stop::Stop),
+    Attach(attach::Attach),
+    Detach(detach::Detach),
+    Expose(expose::Expose),
+    Hide(hide::Hide),
     Snapshot(snapshot::Snapshot),
     Clone(clone::Clone),
     Refresh(refresh::Refresh),
@@ -174,6 +184,10 @@ impl Verb {
             Self::Create(verb) => verb.run(global),
             Self::Serve(verb) => verb.run(global),
             Self::Stop(verb) => verb.run(global),
+            Self::Attach(verb) => verb.run(global),
+            Self::Detach(verb) => verb.run(global),
+            Self::Expose(verb) => verb.run(global),
+            Self::Hide(verb) => verb.run(global),
             Self::Snapshot(verb) => verb.run(global),
             Self::Clone(verb) => verb.run(global),
             Self::Refresh(verb) => verb.run(global),

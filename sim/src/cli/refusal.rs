@@ -115,7 +115,7 @@ impl Refused<'_> {
             Verb::Read => format!("read `{name}`"),
             Verb::Write => format!("write to `{name}`"),
             Verb::Flush => format!("flush `{name}`"),
-            Verb::AttachPool => format!("attach `{name}`"),
+            Verb::AttachPool => "attach the pool".to_owned(),
             Verb::DetachPool => "detach the pool".to_owned(),
             Verb::Pools => "list the pools that are attached".to_owned(),
             Verb::Expose => format!("expose `{name}`"),
@@ -156,8 +156,10 @@ impl Refused<'_> {
             Refusal::Needed => self.needed(),
             Refusal::Held => format!("held: {}", self.who(&quoted(name))),
             Refusal::OpenForWriting => {
-                let any = matches!(self.verb, Verb::Destroy | Verb::Remove)
-                    || self.blockers.iter().any(|b| b.name.contains('@'));
+                let any = matches!(
+                    self.verb,
+                    Verb::Destroy | Verb::Remove | Verb::DetachPool | Verb::Hide
+                ) || self.blockers.iter().any(|b| b.name.contains('@'));
                 let what = if any { "open" } else { "open for writing" };
                 format!("clients have {} {what}", self.who(&quoted(name)))
             }
@@ -321,6 +323,9 @@ impl Refused<'_> {
             Verb::Write => {
                 format!("{name} is a snapshot and cannot be written; make a clone of it")
             }
+            Verb::Expose | Verb::Hide => {
+                format!("{name} is not a snapshot; volumes always have their block devices")
+            }
             _ => format!("it does not work on {name}"),
         }
     }
@@ -351,7 +356,7 @@ impl Refused<'_> {
     /// What to do, whatever the names are.
     fn usual_way_out(&self) -> &'static str {
         match (self.refusal, self.verb) {
-            (Refusal::Malformed, _) => "Is its server of another version of rwsnap?",
+            (Refusal::Malformed, _) => "Is its server, or module, of another version of rwsnap?",
             (Refusal::NotFound, _) => "`rwsnap list` shows what there is.",
             (Refusal::Exists, _) => "Choose another name, or rename or destroy what bears it.",
             (Refusal::BadName, _) => {
@@ -402,7 +407,8 @@ impl Refused<'_> {
             (Refusal::TableFull, _) => "Destroy clones or close what is not needed.",
             (Refusal::NoMemory, _) => "Destroy snapshots or clones that are not needed.",
             (Refusal::Fenced, _) => {
-                "Nothing more is written. End its server and run `rwsnap check` on the save volume."
+                "Nothing more is written. End its server, or detach it, and run `rwsnap check` on \
+                 the save volume."
             }
             (Refusal::Io, _) => "See the kernel's log, and `rwsnap status`.",
             (Refusal::BadProperty, _) if self.value != 0 => {
@@ -427,8 +433,8 @@ impl Refused<'_> {
                  one still has. One that was given up can only be destroyed."
             }
             (Refusal::Offline, _) => {
-                "`rwsnap serve SAVE --production NAME=PATH` says where it is, and --trust NAME \
-                 uses it although it was changed."
+                "`rwsnap serve SAVE --production NAME=PATH` says where it is (so does `attach`), \
+                 and --trust NAME uses it although it was changed."
             }
             _ => "",
         }
@@ -488,7 +494,7 @@ mod tests {
 
     #[test]
     fn every_refusal_of_every_verb_has_a_sentence() {
-        for verb in (0..300).filter_map(Verb::from_number) {
+        for verb in (0..600).filter_map(Verb::from_number) {
             for refusal in (0..100).filter_map(Refusal::from_number) {
                 let said = text(verb, refusal, &[]);
                 assert!(said.starts_with("cannot ") && !said.contains("``"), "{said}");

@@ -12,14 +12,12 @@ use zerocopy::IntoBytes;
 
 use crate::store::engine::{Opened, Production};
 use crate::store::identify::{self, padded_text};
+use crate::store::module::PATH_KEY;
 use crate::store::offline::{Offline, OfflineError};
 use crate::store::{core, device, prepare, Access, Cache, Volume};
 
 use super::error::{Failure, Outcome};
 use super::refusal::Refused;
-
-/// The key of the property that says where a production volume is.
-pub const PATH_KEY: &str = "path";
 
 /// A pool that was opened for this command.
 pub struct AtRest {

@@ -151,8 +151,10 @@ impl Restore {
         }
         if self.rate == Some(0) {
             global.say(&format!("paused; it goes on with: rwsnap restore {volume} --rate none"));
-        } else if !pool.is_served() {
-            global.say("the data is merged when the pool is served, or with restore --wait");
+        } else if !pool.is_driven() {
+            global.say(
+                "the data is merged when the pool is served or attached, or with restore --wait",
+            );
         }
         Ok(())
     }
@@ -189,7 +191,7 @@ impl Restore {
             told = Some(view.state);
             let Some(why) = view.waits_for(&pool.pool()?) else { continue };
             let text = format!("the restore of `{}` waits for {why}", view.name);
-            if !pool.is_served() {
+            if !pool.is_driven() {
                 return Err(Failure::new(text));
             }
             bar.suspend(|| global.say(&text));

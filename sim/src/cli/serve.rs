@@ -19,6 +19,7 @@ use crate::store::{core, identify, prepare, Access, Cache, Volume};
 use super::args::{self, Located};
 use super::error::{Failure, Outcome};
 use super::locate::{self, Link};
+use super::module::Module;
 use super::Global;
 
 /// Records that each delta can hold.
@@ -85,6 +86,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self, global: &Global) -> Outcome {
+        locate::require_not_attached(&self.save, "serve", &mut Module::open())?;
         // Locked before it is read: until then another server may write a later superblock.
         let save = Volume::open(&self.save, Access::Own, self.cache_mode())?;
         let superblock = identify::superblock(&self.save)?.ok_or_else(|| {

@@ -4,7 +4,7 @@
 
 use rwsnap_core::control::rows::KIND_PRODUCTION;
 use rwsnap_core::control::{
-    self, EntityRow, EventRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow,
+    self, DeviceRow, EntityRow, EventRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow,
 };
 
 use crate::store::identify::padded_text;
@@ -12,8 +12,9 @@ use crate::store::identify::padded_text;
 use super::connect::{command, Connection};
 use super::error::Outcome;
 use super::full;
+use super::module::node;
 use super::output::{human, moment, print_json, print_pairs};
-use super::view::{Event, Pool, Restore, WHEN_FULL};
+use super::view::{Device, Event, Pool, Restore, WHEN_FULL};
 use super::Global;
 
 /// Events shown to people.
@@ -34,9 +35,11 @@ struct Full {
     #[serde(flatten)]
     pool: Pool,
     served: bool,
+    attached: bool,
     place: String,
     restores: Vec<Restore>,
     exports: Vec<Export>,
+    devices: Vec<Device>,
     latest_events: Vec<Event>,
 }
 
@@ -50,9 +53,11 @@ struct Known {
     row: PoolRow,
     volumes: usize,
     served: bool,
+    attached: bool,
     place: String,
     restores: Vec<RestoreRow>,
     exports: Vec<Export>,
+    devices: Vec<DeviceRow>,
     events: Vec<EventRow>,
 }
 
@@ -67,9 +72,11 @@ impl Status {
         print_json(&Full {
             pool,
             served: known.served,
+            attached: known.attached,
             place: known.place,
             restores: known.restores.iter().map(Restore::from).collect(),
             exports: known.exports,
+            devices: known.devices.iter().map(Device::from).collect(),
             latest_events: known.events.iter().map(Event::from).collect(),
         })
     }
@@ -89,10 +96,11 @@ fn ask(pool: &mut Connection) -> Outcome<Known> {
     let mut events = command(control::Verb::Events, Name::default());
     events.value = row.events.get().saturating_sub(LATEST).into();
     let events = pool.all::<EventRow>(events)?;
-    let served = pool.is_served();
+    let (served, attached) = (pool.is_served(), pool.is_attached());
+    let devices = pool.devices()?;
     let exports = if served { exports(pool)? } else { Vec::new() };
     let (volumes, place) = (volumes.len(), pool.place.display().to_string());
-    Ok(Known { row, volumes, served, place, restores, exports, events })
+    Ok(Known { row, volumes, served, attached, place, restores, exports, devices, events })
 }
 
 fn exports(pool: &mut Connection) -> Outcome<Vec<Export>> {
@@ -153,12 +161,19 @@ fn show(known: &Known) -> Outcome {
     for e in &known.exports {
         pairs.push(("export", e.uri.clone()));
     }
+    for row in &known.devices {
+        pairs.push(("device", format!("{} is {}", node(row).display(), row.name.text())));
+    }
     print_pairs(&pairs)
 }
 
 fn state(known: &Known) -> String {
     let mut words = Vec::new();
-    words.push(if known.served { "served" } else { "at rest" });
+    words.push(match (known.served, known.attached) {
+        (true, _) => "served",
+        (_, true) => "attached",
+        _ => "at rest",
+    });
     words.push(if known.row.fenced.get() == 0 { "sound" } else { "FENCED" });
     if known.row.full.get() != 0 {
         words.push("FULL");

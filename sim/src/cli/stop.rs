@@ -23,6 +23,13 @@ pub(super) struct Stop {}
 impl Stop {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let mut pool = global.connect()?;
+        if pool.is_attached() {
+            let place = pool.place.display();
+            return Err(Failure::new(format!(
+                "the pool on {place} is attached by the kernel module, not served; `rwsnap detach` \
+                 ends that"
+            )));
+        }
         if !pool.is_served() {
             let place = pool.place.display().to_string();
             pool.close()?;

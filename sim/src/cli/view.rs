@@ -8,12 +8,14 @@ use rwsnap_core::control::rows::{
     FLAG_RESTORING, KIND_CLONE, KIND_PRODUCTION, KIND_SNAPSHOT, PLACE_IN_PLACE, PLACE_LOST,
     PLACE_SLOT, PLACE_ZERO, RUN_BASE, RUN_BIT, RUN_RESTORE_NEW, RUN_SETTLED, RUN_UNSETTLED,
 };
-use rwsnap_core::control::{EntityRow, EventRow, PoolRow, RestoreRow, RunRow};
+use rwsnap_core::control::{DeviceRow, EntityRow, EventRow, PoolRow, RestoreRow, RunRow};
 use serde::Serialize;
+use zerocopy::little_endian::U32;
 
 use crate::store::identify::padded_text;
 
 use super::full;
+use super::module::node;
 use super::output::rfc3339;
 use super::ties;
 
@@ -68,7 +70,11 @@ pub fn flags(row: &EntityRow) -> Vec<&'static str> {
 /// What it is: `production`, `clone`, `snapshot`.
 #[must_use]
 pub fn kind(row: &EntityRow) -> &'static str {
-    match row.kind.get() {
+    kind_word(row.kind.get())
+}
+
+fn kind_word(kind: u32) -> &'static str {
+    match kind {
         KIND_PRODUCTION => "production",
         KIND_CLONE => "clone",
         KIND_SNAPSHOT => "snapshot",
@@ -80,6 +86,41 @@ pub fn kind(row: &EntityRow) -> &'static str {
 #[must_use]
 pub fn opens(row: &EntityRow) -> (u32, u32) {
     (row.opens.get() & 0xFFFF, row.opens.get() >> 16)
+}
+
+/// The path of the block device that a volume or snapshot has of these.
+#[must_use]
+pub fn node_of(name: &str, devices: &[DeviceRow]) -> Option<String> {
+    let row = devices.iter().find(|row| row.name.text() == name);
+    row.map(|row| node(row).display().to_string())
+}
+
+/// A block device of the kernel module's.
+#[derive(Serialize)]
+pub struct Device {
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    node: String,
+    major: u32,
+    minor: u32,
+    open: u32,
+    read_only: bool,
+}
+
+impl From<&DeviceRow> for Device {
+    fn from(row: &DeviceRow) -> Self {
+        let [major, minor] = row.number.map(U32::get);
+        Self {
+            name: row.name.text().to_owned(),
+            kind: kind_word(row.kind.get()),
+            node: node(row).display().to_string(),
+            major,
+            minor,
+            open: row.open.get(),
+            read_only: row.read_only.get() != 0,
+        }
+    }
 }
 
 /// A volume or snapshot.
@@ -109,6 +150,8 @@ pub struct Entity {
     writes: u64,
     group: u64,
     device: Option<u64>,
+    /// The path of its block device, if the kernel module has the pool.
+    node: Option<String>,
 }
 
 impl Entity {
@@ -141,7 +184,14 @@ impl Entity {
             writes: row.writes.get(),
             group: row.group.get(),
             device: (row.kind.get() == KIND_PRODUCTION).then(|| row.device.get()),
+            node: None,
         }
+    }
+
+    /// With its block device, if it has one of these.
+    #[must_use]
+    pub fn with_node(self, devices: &[DeviceRow]) -> Self {
+        Self { node: node_of(&self.name, devices), ..self }
     }
 }
 

@@ -6,25 +6,20 @@
 //! It is XXH64 over the size and a sample of the blocks, less than 2 MiB however large the volume
 //! is: the first and the last 64 KiB, where file systems and partition tables note that they were
 //! used, and 256 blocks of 4 KiB that are spread evenly. A mount is seen; a single changed block
-//! in the middle of a volume is seen only if it is one of the sample.
+//! in the middle of a volume is seen only if it is one of the sample. The core has the rule
+//! (`rwsnap_core::format::fingerprint`); this is the reading.
 //!
 //! Reads this small cost their waiting and not much else, so a few threads share them.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::thread;
 
+use rwsnap_core::format::fingerprint::{head, sample, BLOCK, BLOCKS_MAX};
+
 use super::{StoreError, Volume};
 
-/// Bytes in a block of the sample.
-pub const BLOCK: u64 = 4096;
-/// Blocks of it at the start and at the end.
-const EDGE: u64 = 16;
-/// Blocks of it in between.
-const SPREAD: u64 = 256;
-
 /// Bytes that are read of a volume at most.
-pub const BYTES: u64 = (2 * EDGE + SPREAD) * BLOCK;
+pub const BYTES: u64 = BLOCKS_MAX * BLOCK;
 
 /// Threads that read.
 const READERS: usize = 8;
@@ -33,8 +28,8 @@ const READERS: usize = 8;
 pub fn of(volume: &Volume) -> Result<u64, StoreError> {
     let size = volume.device().size;
     let mut hash = xxhash_rust::xxh64::Xxh64::new(0);
-    hash.update(&size.to_le_bytes());
-    let blocks = sample(size);
+    hash.update(&head(size));
+    let blocks: Vec<u64> = sample(size).collect();
     let share = blocks.len().div_ceil(READERS).max(1);
     thread::scope(|scope| {
         let start = |part| scope.spawn(move || read(volume, part));
@@ -62,19 +57,6 @@ fn read(volume: &Volume, blocks: &[u64]) -> Result<Vec<u8>, StoreError> {
     Ok(all)
 }
 
-/// The blocks to look at, in order. The last may be short.
-#[must_use]
-pub fn sample(size: u64) -> Vec<u64> {
-    let blocks = size.div_ceil(BLOCK);
-    let spread = (0..SPREAD).map(|n| {
-        let place = u128::from(blocks) * u128::from(n) / u128::from(SPREAD);
-        u64::try_from(place).unwrap_or(0)
-    });
-    let edges = (0..EDGE).chain(blocks.saturating_sub(EDGE)..blocks);
-    let all: BTreeSet<u64> = spread.chain(edges).filter(|&block| block < blocks).collect();
-    all.into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,15 +80,5 @@ mod tests {
         }
         file.set_len(3 << 20).unwrap();
         assert!(!seen.contains(&print()));
-    }
-
-    #[test]
-    fn the_sample_is_bounded_and_in_range() {
-        for size in [0, 512, 4096, 100_000, 1 << 30, 1 << 46, u64::MAX] {
-            let blocks = sample(size);
-            assert!(blocks.len() as u64 <= SPREAD + 2 * EDGE);
-            assert!(blocks.iter().all(|b| b * BLOCK < size));
-        }
-        assert_eq!(sample(100_000).len(), 25);
     }
 }

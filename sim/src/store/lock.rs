@@ -6,7 +6,7 @@
 //! that ends, and udev leaves devices alone that bear one. A block device is opened with `O_EXCL`
 //! besides, which keeps mounts and device-mapper out. Who holds a volume is not written down
 //! anywhere, so that it cannot be out of date: the kernel is asked (`/proc/locks`, `/proc/swaps`,
-//! mounts, and the holders in sysfs).
+//! mounts, the holders in sysfs), and its rwsnap module.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -171,7 +171,10 @@ fn kernel_holder(rdev: u64) -> Option<Holder> {
     let is_swap = swaps.lines().filter_map(|l| l.split_whitespace().next()).any(|name| {
         fs::metadata(name).is_ok_and(|m| m.file_type().is_block_device() && m.rdev() == rdev)
     });
-    is_swap.then(|| Holder::Kernel("the system, which swaps to it".to_owned()))
+    if is_swap {
+        return Some(Holder::Kernel("the system, which swaps to it".to_owned()));
+    }
+    super::module::holder(rdev).map(Holder::Kernel)
 }
 
 #[cfg(test)]

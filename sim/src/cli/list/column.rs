@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use clap::ValueEnum;
 use rwsnap_core::control::rows::KIND_PRODUCTION;
-use rwsnap_core::control::EntityRow;
+use rwsnap_core::control::{DeviceRow, EntityRow};
 
 use crate::cli::output::{bytes, moment};
 use crate::cli::{ties, view};
@@ -58,6 +58,17 @@ pub(super) enum Column {
     Group,
     /// Device number of a production
     Device,
+    /// Its block device, if the kernel module has the pool
+    Node,
+}
+
+/// What a row is seen among.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Among<'a> {
+    /// All volumes and snapshots of the pool.
+    pub(super) rows: &'a [EntityRow],
+    /// Its block devices.
+    pub(super) devices: &'a [DeviceRow],
 }
 
 /// What stands in a cell.
@@ -71,7 +82,7 @@ enum Cell {
 }
 
 impl Column {
-    fn cell(self, row: &EntityRow, all: &[EntityRow]) -> Cell {
+    fn cell(self, row: &EntityRow, all: Among<'_>) -> Cell {
         let text = |text: &str| Cell::Text(text.to_owned());
         let (opens, writers) = view::opens(row);
         match self {
@@ -81,8 +92,8 @@ impl Column {
             Self::Refer => Cell::Bytes(row.refer.get()),
             Self::Size => Cell::Bytes(row.size.get()),
             Self::Origin => text(row.origin.text()),
-            Self::Bases => text(&ties::bases(row, all).join(",")),
-            Self::NeededBy => text(&ties::needed_by(row, all).join(",")),
+            Self::Bases => text(&ties::bases(row, all.rows).join(",")),
+            Self::NeededBy => text(&ties::needed_by(row, all.rows).join(",")),
             Self::Created => Cell::Moment(row.created_ns.get()),
             Self::Flags => text(&view::flags(row).join(",")),
             Self::Uuid => text(&uuid::Uuid::from_bytes(row.uuid).to_string()),
@@ -98,19 +109,22 @@ impl Column {
             Self::Group => Cell::Limit(row.group.get()),
             Self::Device if row.kind.get() == KIND_PRODUCTION => Cell::Count(row.device.get()),
             Self::Device => text(""),
+            Self::Node => text(&view::node_of(row.name.text(), all.devices).unwrap_or_default()),
         }
     }
 
     /// The title; `>` before those of numbers.
     pub(super) fn title(self) -> String {
         let name = self.to_possible_value().map(|v| v.get_name().to_uppercase());
-        let is_text =
-            matches!(self.cell(&EntityRow::default(), &[]), Cell::Text(_) | Cell::Moment(_));
+        let is_text = matches!(
+            self.cell(&EntityRow::default(), Among::default()),
+            Cell::Text(_) | Cell::Moment(_)
+        );
         format!("{}{}", if is_text { "" } else { ">" }, name.unwrap_or_default())
     }
 
     /// What stands in a row.
-    pub(super) fn text(self, row: &EntityRow, all: &[EntityRow], exact: bool) -> String {
+    pub(super) fn text(self, row: &EntityRow, all: Among<'_>, exact: bool) -> String {
         match self.cell(row, all) {
             Cell::Text(text) if text.is_empty() => "-".to_owned(),
             Cell::Text(text) => text,
@@ -125,7 +139,7 @@ impl Column {
     }
 
     /// Which of two rows comes first.
-    pub(super) fn compare(self, a: &EntityRow, b: &EntityRow, all: &[EntityRow]) -> Ordering {
+    pub(super) fn compare(self, a: &EntityRow, b: &EntityRow, all: Among<'_>) -> Ordering {
         let number = |cell: Cell| match cell {
             Cell::Text(_) => 0,
             Cell::Bytes(n) | Cell::Limit(n) | Cell::Count(n) | Cell::Moment(n) => n,

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+
+//! `rwsnap attach`: gives a pool to the kernel module, which makes block devices of its volumes.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rwsnap_core::control::rows::FLAG_OFFLINE;
+use rwsnap_core::control::{self, DeviceRow, EntityRow, Name, PoolAtRow, PropertyRow};
+
+use crate::store::device::kind_of;
+use crate::store::identify::padded_text;
+use crate::store::module::{key, title, PATH_KEY};
+use crate::store::Kind;
+
+use super::add::absolute;
+use super::args::{self, Located};
+use super::connect::{command, Connection};
+use super::error::{Failure, Outcome};
+use super::locate::{require_not_attached, require_not_served};
+use super::module::{node, require_block, Module};
+use super::output::{print, print_json, Rows};
+use super::view::Device;
+use super::Global;
+
+/// Attach a pool by the kernel module: a block device, /dev/rwsnapN, for each of its volumes
+///
+/// Prints which volume has which device. `rwsnap expose` makes devices of snapshots. Save volume
+/// and production volumes have to be block devices; `rwsnap serve` takes files as well.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  rwsnap attach /dev/vg0/save
+  rwsnap attach /dev/vg0/save --production db=/dev/vg1/db --json")]
+pub(super) struct Attach {
+    /// The save volume
+    #[arg(value_name = "SAVE")]
+    save: PathBuf,
+    /// Where a production volume is now, if it moved
+    #[arg(long, value_name = "NAME=PATH", value_parser = args::located)]
+    production: Vec<Located>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Attached {
+    pool: String,
+    uuid: String,
+    save: String,
+    devices: Vec<Device>,
+    offline: Vec<String>,
+}
+
+impl Attach {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        let mut module = Module::open();
+        self.check(&mut module)?;
+        let (row, mut pool) = self.attach(module)?;
+        let devices = pool.devices()?;
+        let offline = offline(&mut pool)?;
+        for (name, why) in &offline {
+            tracing::warn!("`{name}` is offline: {why}");
+        }
+        pool.close()?;
+        if self.json {
+            return print_json(&Attached {
+                pool: title(&row),
+                uuid: key(&row).text().to_owned(),
+                save: padded_text(&row.path),
+                devices: devices.iter().map(Device::from).collect(),
+                offline: offline.into_iter().map(|(name, _)| name).collect(),
+            });
+        }
+        if global.quiet {
+            return Ok(());
+        }
+        print(&table(&devices))
+    }
+
+    /// Refuses what the module cannot or must not have, before it is asked.
+    fn check(&self, module: &mut Module) -> Outcome {
+        require_not_attached(&self.save, "attach", module)?;
+        require_not_served(&self.save, "attach")?;
+        require_block(&self.save)?;
+        self.production.iter().try_for_each(|production| require_block(&production.path))
+    }
+
+    /// The pool, attached.
+    fn attach(&self, module: Module) -> Outcome<(PoolAtRow, Connection)> {
+        let link = module.link(Name::default())?;
+        let mut pool = Connection::module(link, self.save.clone());
+        let paths = self.paths()?;
+        let mut attach = command(control::Verb::AttachPool, Name::default());
+        attach.limit = (paths.len() as u64).into();
+        let answer = pool.send(&attach, &paths)?;
+        let row = answer.rows::<PoolAtRow>().pop();
+        let row = row.ok_or_else(|| Failure::new("the module does not tell what it attached"))?;
+        Ok((row, pool.on_pool(key(&row))))
+    }
+
+    /// The save volume's path, then names and paths of productions, a zero byte behind each.
+    fn paths(&self) -> Outcome<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut put = |part: &[u8]| {
+            bytes.extend_from_slice(part);
+            bytes.push(0);
+        };
+        put(absolute(&self.save)?.as_os_str().as_bytes());
+        for production in &self.production {
+            put(production.name.as_deref().unwrap_or_default().as_bytes());
+            put(absolute(&production.path)?.as_os_str().as_bytes());
+        }
+        Ok(bytes)
+    }
+}
+
+/// Which volume has which device.
+fn table(devices: &[DeviceRow]) -> String {
+    let mut table = Rows::new(&["VOLUME", "DEVICE"]);
+    for row in devices {
+        table.push(vec![row.name.text().to_owned(), node(row).display().to_string()]);
+    }
+    table.aligned()
+}
+
+/// The productions that are offline, and why as far as is known.
+fn offline(pool: &mut Connection) -> Outcome<Vec<(String, String)>> {
+    let rows = pool.all::<EntityRow>(command(control::Verb::List, Name::default()))?;
+    let offline = rows.iter().filter(|row| row.flags.get() & FLAG_OFFLINE != 0);
+    let mut all = Vec::new();
+    for row in offline {
+        let properties = command(control::Verb::Properties, row.name);
+        let properties = pool.all::<PropertyRow>(properties)?;
+        let path = properties.iter().find(|property| property.key.text() == PATH_KEY);
+        let path = path.map(|property| padded_text(&property.value)).unwrap_or_default();
+        all.push((row.name.text().to_owned(), why(row.name.text(), Path::new(&path))));
+    }
+    Ok(all)
+}
+
+/// Why the production that was at this path is offline.
+fn why(name: &str, path: &Path) -> String {
+    let at = path.display();
+    let moved = format!("`rwsnap attach SAVE --production {name}=PATH` says where it is");
+    match kind_of(path) {
+        Ok(Kind::File) => match require_block(path) {
+            Ok(()) => moved,
+            Err(e) => format!("{e}\n{moved}."),
+        },
+        Ok(Kind::Block) => format!("{at} is in use, or was changed while rwsnap did not look"),
+        Err(_) if path.as_os_str().is_empty() => format!("it is not known where it is; {moved}"),
+        Err(e) => format!("{e}; {moved}"),
+    }
+}

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+
+//! Finding pools beside a module that is played.
