@@ -11,7 +11,6 @@ use core::ptr;
 use kernel::{
     bindings,
     prelude::*,
-    str::CStrExt as _,
     sync::atomic::{
         Acquire, Atomic, Release, //
     },

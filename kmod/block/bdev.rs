@@ -11,8 +11,7 @@ use kernel::{
     error::{
         from_err_ptr, to_result, //
     },
-    prelude::*,
-    str::CStrExt as _, //
+    prelude::*, //
 };
 use rwsnap_core::api::Device;
 

@@ -16,7 +16,6 @@ use kernel::{
     module::this_module,
     prelude::*,
     static_lock_class,
-    str::CStrExt as _,
     sync::{
         Arc, ArcBorrow, //
     }, //

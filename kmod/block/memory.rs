@@ -37,11 +37,6 @@ impl Memory {
         Ok(Self { memory, base })
     }
 
-    /// Bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.memory.len()
-    }
-
     fn at(&self, at: usize, len: usize) -> Option<*mut u8> {
         let end = at.checked_add(len)?;
         (end <= self.memory.len()).then(|| self.base.wrapping_add(at))
@@ -121,7 +116,7 @@ impl Bounce {
         if count == 0 {
             return Some(Span::default());
         }
-        let mut first = 0;
+        let mut first = 0_usize;
         while let Some(run) = self.used.get(first..first.checked_add(count)?) {
             match run.iter().rposition(|&used| used) {
                 Some(last) => first += last + 1,

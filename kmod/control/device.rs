@@ -80,6 +80,7 @@ impl MiscDevice for Door {
         exchange(UserPtr::from_addr(argument)).map(|()| 0)
     }
 
+    #[cfg(CONFIG_COMPAT)]
     fn compat_ioctl(door: &Self, file: &File, request: u32, argument: usize) -> Result<isize> {
         // The envelope is the same for programs of 32 bits.
         Self::ioctl(door, file, request, argument)

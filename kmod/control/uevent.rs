@@ -10,9 +10,7 @@ use core::ptr;
 use kernel::{
     bindings,
     prelude::*,
-    str::{
-        CStrExt as _, CString, //
-    },
+    str::CString,
     sync::atomic::{
         Acquire, Atomic, Release, //
     }, //

@@ -51,7 +51,6 @@ extern "C" {
     pub(crate) fn rwsnap_bdev_zero_sectors(bdev: *mut bindings::block_device) -> c_uint;
     pub(crate) fn rwsnap_bdev_read_only(bdev: *mut bindings::block_device) -> bool;
 
-    pub(crate) fn rwsnap_ref_get(reference: *mut bindings::percpu_ref);
     pub(crate) fn rwsnap_ref_tryget_live(reference: *mut bindings::percpu_ref) -> bool;
     pub(crate) fn rwsnap_ref_put(reference: *mut bindings::percpu_ref);
 }
@@ -90,8 +89,6 @@ pub(crate) const REQ_FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
 pub(crate) const REQ_PREFLUSH: u32 = 1 << bindings::req_flag_bits___REQ_PREFLUSH;
 /// `REQ_SYNC`.
 pub(crate) const REQ_SYNC: u32 = 1 << bindings::req_flag_bits___REQ_SYNC;
-/// `REQ_IDLE`: more I/O may follow soon.
-pub(crate) const REQ_IDLE: u32 = 1 << bindings::req_flag_bits___REQ_IDLE;
 /// `REQ_NOUNMAP`: zeros without giving up space.
 pub(crate) const REQ_NOUNMAP: u32 = 1 << bindings::req_flag_bits___REQ_NOUNMAP;
 

@@ -82,11 +82,6 @@ bool rwsnap_bdev_read_only(struct block_device *bdev)
 	return bdev_read_only(bdev);
 }
 
-void rwsnap_ref_get(struct percpu_ref *ref)
-{
-	percpu_ref_get(ref);
-}
-
 bool rwsnap_ref_tryget_live(struct percpu_ref *ref)
 {
 	return percpu_ref_tryget_live(ref);

@@ -6,6 +6,7 @@
 use kernel::{
     prelude::*,
     sync::{
+        atomic::Acquire,
         rcu::synchronize_rcu,
         Arc, //
     },
@@ -121,6 +122,10 @@ impl Pool {
         self.remove_disks();
         self.wait_idle();
         self.set_running(false);
+        // A timer cannot be called back, but it does not come again.
+        while self.ticking.load(Acquire) {
+            fsleep(Delta::from_millis(5));
+        }
         *self.core.lock() = None;
         // Whoever waits for a command is told; it is the worker who does it.
         self.as_arc_borrow().kick();

@@ -112,6 +112,8 @@ pub(crate) struct Pool {
     flags: Atomic<u32>,
     /// The clock ticks, and the worker works.
     running: Atomic<bool>,
+    /// A look at the clock is to come.
+    ticking: Atomic<bool>,
     /// Turns of the worker, for those who wait for what comes of one.
     #[pin]
     turns: Mutex<u64>,
@@ -146,7 +148,7 @@ impl Pool {
 
     /// Calls `f` with the core, if the pool is open.
     pub(crate) fn with_core<T>(&self, f: impl FnOnce(&mut Core) -> T) -> Option<T> {
-        self.core.lock().as_mut().map(|core| f(core))
+        (*self.core.lock()).as_mut().map(|core| f(core))
     }
 
     /// Opens a volume or snapshot for I/O.
@@ -191,6 +193,15 @@ impl Pool {
     /// The device of this number.
     pub(crate) fn lower(&self, number: usize) -> Option<Arc<Lower>> {
         self.lowers.lock().get(number).cloned().flatten()
+    }
+
+    /// A number that no production has had since the pool was attached.
+    pub(crate) fn free_number(&self) -> usize {
+        let mut free = self.lowers.lock().len();
+        let _ = self.with_core(|core| {
+            core.productions(&mut |known| free = free.max(usize::from(known.dev.0) + 1));
+        });
+        free
     }
 
     /// Gives a number a device, or takes it away.

@@ -204,6 +204,7 @@ impl Pool {
                 set <- step::set(),
                 flags: Atomic::new(0),
                 running: Atomic::new(false),
+                ticking: Atomic::new(false),
                 turns <- new_mutex!(0, "rwsnap_turns"),
                 turned <- new_condvar!("rwsnap_turned"),
                 work <- new_work!("rwsnap_work"),

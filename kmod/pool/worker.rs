@@ -7,7 +7,9 @@ use kernel::{
     impl_has_work,
     prelude::*,
     sync::{
-        atomic::Full,
+        atomic::{
+            Full, Release, //
+        },
         Arc, ArcBorrow, //
     },
     time::msecs_to_jiffies,
@@ -75,6 +77,8 @@ impl WorkItem<1> for Pool {
         if this.is_running() {
             this.as_arc_borrow().wake(flag::TICK);
             this.tick_later();
+        } else {
+            this.ticking.store(false, Release);
         }
     }
 }
@@ -82,6 +86,7 @@ impl WorkItem<1> for Pool {
 impl Pool {
     /// The clock is looked at again after a while.
     pub(super) fn tick_later(self: Arc<Self>) {
+        self.ticking.store(true, Release);
         // If it is to be looked at already, once is enough.
         let _ = queue::get().enqueue_delayed::<Arc<Self>, 1>(self, msecs_to_jiffies(TICK_MS));
     }
@@ -92,8 +97,9 @@ impl Pool {
         let flags = self.flags.xchg(0, Full);
         let mut ended = self.cells.take();
         let mut core = self.core.lock();
-        let Some(core) = core.as_mut() else {
+        let Some(core) = &mut *core else {
             bench.refuse_all();
+            self.calls.lock().drain_all().for_each(|call| call.abandon(ENODEV));
             return false;
         };
         while let Some(index) = ended {
@@ -171,7 +177,7 @@ impl Pool {
     /// Hands commands in that have come.
     fn take_calls(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
         loop {
-            let Some(call) = self.calls.lock().pop() else { return };
+            let Ok(call) = self.calls.lock().remove(0) else { return };
             self.hand_in(bench, core, call);
         }
     }
