@@ -4,12 +4,13 @@
 # make demo    the main job on a real file system image; IMAGE=path takes one of yours (a copy)
 # make build   target/release/rwsnap
 # make bench   measures it beside the peers that are installed
+# make modules KDIR=TREE   rwsnap.ko for a built tree of Linux 7.3 or later, into target/kmod
 # make setup fmt clippy symbols unit storm    the parts of `make test`, alone
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: build demo test bench setup fmt clippy symbols unit core storm clean
+.PHONY: build demo modules test bench setup fmt clippy symbols unit core storm clean
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 export RWSNAP_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rwsnap
@@ -30,6 +31,16 @@ demo:
 	@sim/setup.sh demo
 	$(CARGO) build --release --locked
 	RWSNAP=$(rwsnap) sim/demo.sh $(IMAGE)
+
+# What is built goes to target/kmod: the sources stay as they are.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+MO ?= $(CURDIR)/target/kmod
+
+modules:
+	@test -e $(KDIR)/rust/libkernel.rmeta || { echo "make modules: $(KDIR) is no built tree" \
+		"with CONFIG_RUST=y; name one with KDIR=, see docs/KERNEL.md" >&2; exit 1; }
+	@mkdir -p $(MO)
+	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(MO) modules
 
 # All of `unit` joins this list when it passes; until then it is run alone.
 test: setup fmt clippy unit storm

@@ -10,5 +10,7 @@ pub(crate) fn real_ns() -> u64 {
     // SAFETY: the place is ours to be written.
     unsafe { bindings::ktime_get_real_ts64(&mut now) };
     let seconds = now.tv_sec.unsigned_abs();
-    seconds.wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.unsigned_abs() as u64)
+    seconds
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(now.tv_nsec.unsigned_abs() as u64)
 }

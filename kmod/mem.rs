@@ -10,15 +10,20 @@
 
 use kernel::{
     alloc::{
-        KVBox, KVVec, //
+        KVBox,
+        KVVec, //
     },
     prelude::*,
     sync::{
         atomic::{
-            Acquire, Atomic, Full, Release, //
+            Acquire,
+            Atomic,
+            Full,
+            Release, //
         },
         barrier::{
-            self, smp_mb, //
+            self,
+            smp_mb, //
         },
         Arc, //
     },
@@ -85,7 +90,8 @@ impl platform::Platform for Kernel {
     fn atoms(&self, len: usize) -> Option<KVVec<Atom>> {
         let mut all = KVVec::with_capacity(len, GFP_KERNEL).ok()?;
         for _ in 0..len {
-            all.push(<Atom as platform::Atom>::new(0), GFP_KERNEL).ok()?;
+            all.push(<Atom as platform::Atom>::new(0), GFP_KERNEL)
+                .ok()?;
         }
         Some(all)
     }

@@ -12,10 +12,13 @@ use kernel::{
     bindings,
     prelude::*,
     sync::atomic::{
-        Acquire, Atomic, Release, //
+        Acquire,
+        Atomic,
+        Release, //
     },
     workqueue::{
-        self, Queue, //
+        self,
+        Queue, //
     }, //
 };
 
@@ -35,8 +38,7 @@ impl Owner {
             | bindings::wq_flags_WQ_UNBOUND
             | bindings::wq_flags_WQ_HIGHPRI;
         // SAFETY: the format takes no arguments.
-        let queue =
-            unsafe { bindings::alloc_workqueue_noprof(c"rwsnap".as_char_ptr(), flags, 0) };
+        let queue = unsafe { bindings::alloc_workqueue_noprof(c"rwsnap".as_char_ptr(), flags, 0) };
         if queue.is_null() {
             return Err(ENOMEM);
         }

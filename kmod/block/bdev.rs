@@ -9,7 +9,8 @@ use core::ptr;
 use kernel::{
     bindings,
     error::{
-        from_err_ptr, to_result, //
+        from_err_ptr,
+        to_result, //
     },
     prelude::*, //
 };
@@ -77,7 +78,12 @@ impl Lower {
         let volatile = unsafe { ffi::rwsnap_bdev_write_cache(bdev) };
         // SAFETY: as above.
         let fua = unsafe { ffi::rwsnap_bdev_fua(bdev) };
-        Device { size, block, volatile, fua }
+        Device {
+            size,
+            block,
+            volatile,
+            fua,
+        }
     }
 
     /// Whether it takes discards.

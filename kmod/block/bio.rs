@@ -7,7 +7,8 @@
 use core::{
     mem::ManuallyDrop,
     ptr::{
-        self, NonNull, //
+        self,
+        NonNull, //
     }, //
 };
 
@@ -17,7 +18,10 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire, Atomic, Relaxed, Release, //
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
         },
         ArcBorrow, //
     },
@@ -315,7 +319,11 @@ impl BioSet {
     /// With `pad` bytes in front of each bio, and with memory for the vectors of such bios if
     /// `vectors`.
     pub(crate) fn new(pad: usize, vectors: bool) -> impl PinInit<Self, Error> {
-        let flags = if vectors { bindings::BIOSET_NEED_BVECS } else { 0 };
+        let flags = if vectors {
+            bindings::BIOSET_NEED_BVECS
+        } else {
+            0
+        };
         try_pin_init!(Self {
             raw <- Opaque::try_ffi_init(move |set: *mut bindings::bio_set| {
                 // SAFETY: `bioset_init` wants zeroed memory, and this is ours to write.

@@ -10,9 +10,12 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire, Atomic, Release, //
+            Acquire,
+            Atomic,
+            Release, //
         },
-        Arc, Mutex, //
+        Arc,
+        Mutex, //
     }, //
 };
 use rwsnap_core::{
@@ -162,11 +165,19 @@ impl Disk {
         if openers.closing {
             return Err(ENXIO);
         }
-        let held = if write { openers.writer } else { openers.writer.or(openers.reader) };
+        let held = if write {
+            openers.writer
+        } else {
+            openers.writer.or(openers.reader)
+        };
         if held.is_none() {
             let name = self.face().name;
             let handle = self.pool.enter(&name, write)?;
-            let place = if write { &mut openers.writer } else { &mut openers.reader };
+            let place = if write {
+                &mut openers.writer
+            } else {
+                &mut openers.reader
+            };
             *place = Some(handle);
             self.handle.store(handle.0, Release);
         }
@@ -210,7 +221,9 @@ impl Disk {
     /// The command is over. Those who were cut off stay so until all have closed it.
     pub(crate) fn resume(&self) {
         let openers = self.openers.lock();
-        let lost = openers.writer.is_some_and(|handle| self.pool.is_lost(handle));
+        let lost = openers
+            .writer
+            .is_some_and(|handle| self.pool.is_lost(handle));
         if !lost {
             self.held.store(false, Release);
         }

@@ -9,11 +9,13 @@ use core::ptr;
 use kernel::{
     bindings,
     error::{
-        from_err_ptr, to_result, //
+        from_err_ptr,
+        to_result, //
     },
     prelude::*,
     sync::{
-        rcu, Arc, //
+        rcu,
+        Arc, //
     }, //
 };
 
@@ -36,12 +38,7 @@ impl Frozen {
     fn new(dev: bindings::dev_t) -> Result<Self> {
         // SAFETY: nobody's holder; the device may be gone, which is an error.
         let file = from_err_ptr(unsafe {
-            bindings::bdev_file_open_by_dev(
-                dev,
-                ffi::open_read(),
-                ptr::null_mut(),
-                ptr::null(),
-            )
+            bindings::bdev_file_open_by_dev(dev, ffi::open_read(), ptr::null_mut(), ptr::null())
         })?;
         // SAFETY: it was opened just now.
         let frozen = to_result(unsafe { bindings::bdev_freeze(bindings::file_bdev(file)) });
@@ -88,7 +85,9 @@ pub(crate) fn freeze(disk: &Arc<Disk>, frozen: &mut KVec<Frozen>) -> Result {
 fn devices(disk: &Disk) -> Result<KVec<bindings::dev_t>> {
     let mut devices = KVec::with_capacity(256, GFP_KERNEL)?;
     let gendisk = disk.gendisk.lock();
-    let Some(gendisk) = gendisk.as_ref() else { return Ok(devices) };
+    let Some(gendisk) = gendisk.as_ref() else {
+        return Ok(devices);
+    };
     let _reader = rcu::read_lock();
     let mut index = 0;
     loop {

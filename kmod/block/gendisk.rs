@@ -5,19 +5,23 @@
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 
 use core::ptr::{
-    self, NonNull, //
+    self,
+    NonNull, //
 };
 
 use kernel::{
     bindings,
     error::{
-        from_err_ptr, from_result, to_result, //
+        from_err_ptr,
+        from_result,
+        to_result, //
     },
     module::this_module,
     prelude::*,
     static_lock_class,
     sync::{
-        Arc, ArcBorrow, //
+        Arc,
+        ArcBorrow, //
     }, //
 };
 use rwsnap_core::control::rows::KIND_SNAPSHOT;
@@ -26,7 +30,8 @@ use super::{
     bdev::Lower,
     bio::Bio,
     disk::Disk,
-    hot, sysfs, //
+    hot,
+    sysfs, //
 };
 use crate::{
     ffi,

@@ -21,14 +21,17 @@ use kernel::{
 use rwsnap_core::{
     api::Op,
     fast::{
-        Pass, Route, Token, //
+        Pass,
+        Route,
+        Token, //
     },
     fault::Fault, //
 };
 
 use super::{
     bio::{
-        Bio, BioSet, //
+        Bio,
+        BioSet, //
     },
     disk::Disk, //
 };
@@ -129,7 +132,12 @@ fn forward(disk: &Disk, bio: Bio, pass: Pass) {
     // SAFETY: the device is open, the parent ours, the set initialized. With `GFP_NOIO` a set
     // waits for memory instead of failing; ours has bios that end by themselves.
     let clone = unsafe {
-        bindings::bio_alloc_clone(lower.raw(), parent.as_ptr(), ffi::gfp_noio(), disk.set.raw())
+        bindings::bio_alloc_clone(
+            lower.raw(),
+            parent.as_ptr(),
+            ffi::gfp_noio(),
+            disk.set.raw(),
+        )
     };
     if clone.is_null() {
         // SAFETY: it was ours a moment ago, and nobody else's since.

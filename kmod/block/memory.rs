@@ -102,7 +102,10 @@ impl Bounce {
     /// So many pages.
     pub(crate) fn new(pages: usize) -> Result<Self> {
         let memory = Memory::new(pages * PAGE_SIZE)?;
-        Ok(Self { memory, used: KVVec::from_elem(false, pages, GFP_KERNEL)? })
+        Ok(Self {
+            memory,
+            used: KVVec::from_elem(false, pages, GFP_KERNEL)?,
+        })
     }
 
     /// The memory.

@@ -14,16 +14,22 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire, Atomic, Full, Relaxed, Release, //
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed,
+            Release, //
         },
-        rcu, ArcBorrow, //
+        rcu,
+        ArcBorrow, //
     }, //
 };
 
 use super::{
     bdev::Lower,
     bio::{
-        BioSet, Cursor, //
+        BioSet,
+        Cursor, //
     },
     memory::Memory, //
 };
@@ -62,11 +68,17 @@ impl Cells {
     pub(crate) fn new(count: usize) -> Result<Self> {
         let mut cells = KVVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
-            let cell =
-                Cell { left: Atomic::new(0), error: Atomic::new(0), next: Atomic::new(NONE) };
+            let cell = Cell {
+                left: Atomic::new(0),
+                error: Atomic::new(0),
+                next: Atomic::new(NONE),
+            };
             cells.push(cell, GFP_KERNEL)?;
         }
-        Ok(Self { cells, ended: Atomic::new(NONE) })
+        Ok(Self {
+            cells,
+            ended: Atomic::new(NONE),
+        })
     }
 
     fn cell(&self, index: u32) -> Option<&Cell> {
@@ -86,7 +98,9 @@ impl Cells {
 
     /// The step that stood behind this one on the stack, and this one's error, if any.
     pub(crate) fn next(&self, index: u32) -> (Option<u32>, Option<Error>) {
-        let Some(cell) = self.cell(index) else { return (None, None) };
+        let Some(cell) = self.cell(index) else {
+            return (None, None);
+        };
         let (next, error) = (cell.next.load(Relaxed), cell.error.load(Relaxed));
         let error = (error != 0).then(|| Error::from_errno(-error.cast_signed()));
         ((next != NONE).then_some(next), error)
@@ -107,7 +121,9 @@ impl Cells {
 
     /// One of its bios has ended, or all are submitted; true if that was the last.
     fn end(&self, index: u32, error: u32) -> bool {
-        let Some(cell) = self.cell(index) else { return false };
+        let Some(cell) = self.cell(index) else {
+            return false;
+        };
         if error != 0 {
             let _ = cell.error.cmpxchg(0, error, Relaxed);
         }
@@ -198,14 +214,26 @@ impl<'a> Builder<'a> {
         at: u64,
     ) -> Self {
         pool.cells.begin(index);
-        Self { pool, lower, index, kind, at, bio: None, error: 0 }
+        Self {
+            pool,
+            lower,
+            index,
+            kind,
+            at,
+            bio: None,
+            error: 0,
+        }
     }
 
     fn open(&mut self) -> Option<NonNull<bindings::bio>> {
         if self.bio.is_some() {
             return self.bio;
         }
-        let vectors = if matches!(self.kind, Kind::Read | Kind::Write { .. }) { SEGMENTS } else { 0 };
+        let vectors = if matches!(self.kind, Kind::Read | Kind::Write { .. }) {
+            SEGMENTS
+        } else {
+            0
+        };
         // SAFETY: the device is open, the set was initialized. With `GFP_NOIO` a set waits for
         // memory instead of failing.
         let bio = unsafe {
@@ -267,7 +295,9 @@ impl<'a> Builder<'a> {
     pub(crate) fn memory(&mut self, memory: &Memory, at: usize, len: u32) {
         let (mut at, mut left) = (at, len);
         while left > 0 {
-            let Some((page, offset)) = memory.page(at) else { return };
+            let Some((page, offset)) = memory.page(at) else {
+                return;
+            };
             let piece = left.min((kernel::page::PAGE_SIZE - offset) as u32);
             self.add(page, piece, offset as u32);
             at += piece as usize;
@@ -331,7 +361,11 @@ unsafe extern "C" fn ended(bio: *mut bindings::bio) {
     // SAFETY: it stands in a `Tag`, and is ours again.
     let (pool, index, error) = unsafe {
         let tag = container_of!(bio, Tag, bio);
-        ((*tag).pool, (*tag).index, -bindings::blk_status_to_errno((*bio).bi_status))
+        (
+            (*tag).pool,
+            (*tag).index,
+            -bindings::blk_status_to_errno((*bio).bi_status),
+        )
     };
     // SAFETY: as above; nobody uses it any more.
     unsafe { bindings::bio_put(bio) };

@@ -19,7 +19,8 @@ use kernel::{
     sync::ArcBorrow, //
 };
 use rwsnap_core::control::rows::{
-    KIND_CLONE, KIND_PRODUCTION, //
+    KIND_CLONE,
+    KIND_PRODUCTION, //
 };
 
 use super::disk::Disk;
@@ -38,9 +39,18 @@ type Show = unsafe extern "C" fn(
     *mut c_char,
 ) -> isize;
 
+#[allow(
+    clippy::needless_update,
+    reason = "with lockdep an attribute has more fields"
+)]
+#[expect(clippy::disallowed_methods, reason = "`as_char_ptr` is not `const`")]
 const fn attribute(name: &'static CStr, show: Show) -> AssertSync<bindings::device_attribute> {
     AssertSync(bindings::device_attribute {
-        attr: bindings::attribute { name: name.as_ptr().cast(), mode: 0o444, ..pin_init::zeroed() },
+        attr: bindings::attribute {
+            name: name.as_ptr().cast(),
+            mode: 0o444,
+            ..pin_init::zeroed()
+        },
         __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 { show: Some(show) },
         ..pin_init::zeroed()
     })
@@ -77,6 +87,7 @@ attributes! {
     UUID, uuid_callback = c"uuid", |disk, line| line.push(&text::uuid(disk.face().uuid));
 }
 
+#[expect(clippy::disallowed_methods, reason = "`as_char_ptr` is not `const`")]
 static GROUP: AssertSync<bindings::attribute_group> = AssertSync(bindings::attribute_group {
     name: c"rwsnap".as_ptr().cast(),
     __bindgen_anon_2: bindings::attribute_group__bindgen_ty_2 {

@@ -9,19 +9,33 @@ use kernel::{
 };
 use rwsnap_core::{
     control::{
-        module::COMMAND_MAX, rows::KIND_SNAPSHOT, Command, DeviceRow, Item, Name, PoolAtRow,
-        Refusal, Reply, Verb, FLAG_FORCE, MAGIC, VERSION, //
+        module::COMMAND_MAX,
+        rows::KIND_SNAPSHOT,
+        Command,
+        DeviceRow,
+        Item,
+        Name,
+        PoolAtRow,
+        Refusal,
+        Reply,
+        Verb,
+        FLAG_FORCE,
+        MAGIC,
+        VERSION, //
     },
     units::Dev, //
 };
 use zerocopy::{
-    FromBytes, FromZeros, IntoBytes, //
+    FromBytes,
+    FromZeros,
+    IntoBytes, //
 };
 
 use super::{
     pools,
     refused::{
-        reply, Refused, //
+        reply,
+        Refused, //
     }, //
 };
 use crate::{
@@ -29,7 +43,9 @@ use crate::{
     pool::{
         disks::device_row,
         open::{
-            open_device, Named, Request, //
+            open_device,
+            Named,
+            Request, //
         },
         Pool, //
     }, //
@@ -60,15 +76,14 @@ pub(super) fn carry_out(pool: &[u8], bytes: KVVec<u8>) -> Result<KVVec<u8>> {
             match verb {
                 Verb::DetachPool => pools::detach(&pool).and_then(|()| nothing()),
                 Verb::Devices => list_devices(&pool),
-                Verb::Expose => pool.expose(&command.name).and_then(|row| rows(row.as_bytes())),
+                Verb::Expose => pool
+                    .expose(&command.name)
+                    .and_then(|row| rows(row.as_bytes())),
                 Verb::Hide => pool.hide(&command.name).and_then(|()| nothing()),
                 Verb::Stop | Verb::Exports | Verb::Read | Verb::Write | Verb::Flush => {
                     Err(Refused::because(Refusal::Malformed))
                 }
-                _ => {
-                    let command = command.clone();
-                    in_core(&pool, verb, &command, bytes)
-                }
+                _ => in_core(&pool, verb, &command, bytes),
             }
         }
     };
@@ -128,7 +143,10 @@ fn attach(command: &Command, rest: &[u8]) -> Result<KVVec<u8>, Refused> {
         return Err(malformed());
     };
     let mut strings = strings.split(|&byte| byte == 0);
-    let save = strings.next().filter(|path| !path.is_empty()).ok_or_else(malformed)?;
+    let save = strings
+        .next()
+        .filter(|path| !path.is_empty())
+        .ok_or_else(malformed)?;
     let mut named = KVec::new();
     while let Some(name) = strings.next() {
         let path = strings.next().ok_or_else(malformed)?;
@@ -138,7 +156,11 @@ fn attach(command: &Command, rest: &[u8]) -> Result<KVVec<u8>, Refused> {
         named.push(Named { name, path }, GFP_KERNEL)?;
     }
     let trust = command.flags.get() & FLAG_FORCE != 0;
-    let pool = pools::attach(&Request { save, named: &named, trust })?;
+    let pool = pools::attach(&Request {
+        save,
+        named: &named,
+        trust,
+    })?;
     rows(pool_row(&pool)?.as_bytes())
 }
 
@@ -200,7 +222,9 @@ fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
 fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let _changing = pool.changing.lock();
     let disk = pool.disk(command.name.bytes());
-    let forced = disk.as_ref().filter(|_| command.flags.get() & FLAG_FORCE != 0);
+    let forced = disk
+        .as_ref()
+        .filter(|_| command.flags.get() & FLAG_FORCE != 0);
     if let Some(disk) = forced {
         disk.hold();
     }
@@ -221,7 +245,9 @@ fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
 /// A production is added: its device is opened here, and the core is told its number.
 fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let _changing = pool.changing.lock();
-    let path = items(&bytes).iter().find(|item| item.name.bytes() == b"path");
+    let path = items(&bytes)
+        .iter()
+        .find(|item| item.name.bytes() == b"path");
     let path = path.ok_or_else(|| Refused::because(Refusal::Malformed))?;
     let lower = open_device(crate::text::unpadded(&path.value))?;
     let device = lower.device();
@@ -235,10 +261,13 @@ fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8
     let number = pool.free_number();
     let mut command = KBox::new(*command, GFP_KERNEL)?;
     command.value = (number as u64).into();
-    command.limit = (device.size - device.size % u64::from(block)).into();
+    command.limit = (device.size & !u64::from(block.wrapping_sub(1))).into();
     let mut told = KVVec::with_capacity(bytes.len(), GFP_KERNEL)?;
     told.extend_from_slice(command.as_bytes(), GFP_KERNEL)?;
-    told.extend_from_slice(bytes.get(size_of::<Command>()..).unwrap_or_default(), GFP_KERNEL)?;
+    told.extend_from_slice(
+        bytes.get(size_of::<Command>()..).unwrap_or_default(),
+        GFP_KERNEL,
+    )?;
     pool.set_lower(number, Some(Arc::new(lower, GFP_KERNEL)?))?;
     let said = pool.call(told);
     if !said.as_ref().is_ok_and(|said| is_done(said)) {
@@ -252,7 +281,9 @@ fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8
 /// A production leaves the pool: its disk must not be open.
 fn remove(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let _changing = pool.changing.lock();
-    let disk = pool.disk(command.name.bytes()).filter(|disk| disk.kind != KIND_SNAPSHOT);
+    let disk = pool
+        .disk(command.name.bytes())
+        .filter(|disk| disk.kind != KIND_SNAPSHOT);
     if disk.as_ref().is_some_and(|disk| !disk.retire()) {
         return Err(Refused::because(Refusal::Busy));
     }

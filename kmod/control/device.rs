@@ -8,21 +8,29 @@ use kernel::{
     bindings,
     fs::File,
     miscdevice::{
-        MiscDevice, MiscDeviceOptions, MiscDeviceRegistration, //
+        MiscDevice,
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
     },
     prelude::*,
     uaccess::{
-        UserPtr, UserSlice, //
+        UserPtr,
+        UserSlice, //
     }, //
 };
 use rwsnap_core::control::{
     module::{
-        Exchange, COMMAND_MAX, EXCHANGE, //
+        Exchange,
+        COMMAND_MAX,
+        EXCHANGE, //
     },
-    Command, MAGIC, VERSION, //
+    Command,
+    MAGIC,
+    VERSION, //
 };
 use zerocopy::{
-    FromBytes, IntoBytes, //
+    FromBytes,
+    IntoBytes, //
 };
 
 use super::{
@@ -40,7 +48,9 @@ pub(crate) struct Control {
 impl Control {
     /// Registers it.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        let options = MiscDeviceOptions { name: c"rwsnap-control" };
+        let options = MiscDeviceOptions {
+            name: c"rwsnap-control",
+        };
         try_pin_init!(Self {
             device <- MiscDeviceRegistration::register(options),
             _: {
@@ -90,8 +100,7 @@ impl MiscDevice for Door {
 /// Takes a command, has it carried out, and gives the reply.
 fn exchange(argument: UserPtr) -> Result {
     let mut bytes = [0; size_of::<Exchange>()];
-    let (mut reader, mut writer) =
-        UserSlice::new(argument, size_of::<Exchange>()).reader_writer();
+    let (mut reader, mut writer) = UserSlice::new(argument, size_of::<Exchange>()).reader_writer();
     reader.read_slice(&mut bytes)?;
     let mut envelope = Exchange::read_from_bytes(&bytes).map_err(|_| EINVAL)?;
     if envelope.magic.get() != MAGIC || envelope.version.get() != VERSION {
@@ -110,7 +119,9 @@ fn exchange(argument: UserPtr) -> Result {
     if reply.len() > envelope.reply_room.get() as usize {
         return Err(ENOBUFS);
     }
-    user(envelope.reply.get(), reply.len())?.writer().write_slice(&reply)
+    user(envelope.reply.get(), reply.len())?
+        .writer()
+        .write_slice(&reply)
 }
 
 /// The caller's memory.

@@ -5,7 +5,8 @@
 use kernel::{
     prelude::*,
     sync::{
-        global_lock, Arc, //
+        global_lock,
+        Arc, //
     }, //
 };
 use rwsnap_core::control::Refusal;
@@ -80,12 +81,18 @@ pub(super) fn attach(request: &Request<'_>) -> Result<Arc<Pool>, Refused> {
     let _attaching = ATTACHING.lock();
     let module = crate::Using::new()?;
     let pool = Pool::attach(request)?;
-    let known = POOLS.lock().iter().any(|other| other.title().uuid == pool.title().uuid);
+    let known = POOLS
+        .lock()
+        .iter()
+        .any(|other| other.title().uuid == pool.title().uuid);
     let listed = match known {
         true => Err(Refused::said(fmt!(
             "a pool of the same UUID is attached: is this a copy of its save volume?"
         ))),
-        false => POOLS.lock().push(pool.clone(), GFP_KERNEL).map_err(Refused::from),
+        false => POOLS
+            .lock()
+            .push(pool.clone(), GFP_KERNEL)
+            .map_err(Refused::from),
     };
     if let Err(why) = listed {
         let _ = pool.detach();

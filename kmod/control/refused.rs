@@ -9,7 +9,11 @@ use kernel::{
     str::CString, //
 };
 use rwsnap_core::control::{
-    NameRow, Refusal, Reply, MAGIC, VERSION, //
+    NameRow,
+    Refusal,
+    Reply,
+    MAGIC,
+    VERSION, //
 };
 use zerocopy::IntoBytes;
 
@@ -25,18 +29,33 @@ pub(crate) struct Refused {
 impl Refused {
     /// For this reason.
     pub(crate) fn because(why: Refusal) -> Self {
-        Self { why, blockers: KVec::new(), said: None, errno: None }
+        Self {
+            why,
+            blockers: KVec::new(),
+            said: None,
+            errno: None,
+        }
     }
 
     /// For this reason, because of these.
     pub(crate) fn blocked(why: Refusal, blockers: KVec<NameRow>) -> Self {
-        Self { why, blockers, said: None, errno: None }
+        Self {
+            why,
+            blockers,
+            said: None,
+            errno: None,
+        }
     }
 
     /// As this sentence says.
     pub(crate) fn said(sentence: fmt::Arguments<'_>) -> Self {
         let said = CString::try_from_fmt(sentence).ok();
-        Self { why: Refusal::Io, blockers: KVec::new(), said, errno: None }
+        Self {
+            why: Refusal::Io,
+            blockers: KVec::new(),
+            said,
+            errno: None,
+        }
     }
 
     /// The sentence, or what the refusal is called.
@@ -56,15 +75,26 @@ impl Refused {
     pub(crate) fn reply(&self) -> Result<KVVec<u8>> {
         match &self.said {
             Some(said) => reply(self.why, 1, said.to_bytes()),
-            None => reply(self.why, size_of::<NameRow>(), self.blockers.as_slice().as_bytes()),
+            None => reply(
+                self.why,
+                size_of::<NameRow>(),
+                self.blockers.as_slice().as_bytes(),
+            ),
         }
     }
 }
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        let why = if error == ENOMEM { Refusal::NoMemory } else { Refusal::Io };
-        Self { errno: Some(error), ..Self::because(why) }
+        let why = if error == ENOMEM {
+            Refusal::NoMemory
+        } else {
+            Refusal::Io
+        };
+        Self {
+            errno: Some(error),
+            ..Self::because(why)
+        }
     }
 }
 

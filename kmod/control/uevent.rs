@@ -12,7 +12,9 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::atomic::{
-        Acquire, Atomic, Release, //
+        Acquire,
+        Atomic,
+        Release, //
     }, //
 };
 

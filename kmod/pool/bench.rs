@@ -8,7 +8,9 @@ use kernel::{
 };
 use rwsnap_core::{
     api::{
-        Limits, Step, StepId, //
+        Limits,
+        Step,
+        StepId, //
     },
     units::Dev, //
 };
@@ -20,7 +22,9 @@ use super::{
 use crate::block::{
     bio::Bios,
     memory::{
-        Bounce, Memory, Span, //
+        Bounce,
+        Memory,
+        Span, //
     }, //
 };
 
@@ -68,7 +72,10 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) const IDLE: Self = Self {
-        id: StepId { index: u32::MAX, generation: 0 },
+        id: StepId {
+            index: u32::MAX,
+            generation: 0,
+        },
         act: Act::Idle,
         dev: Dev::SAVE,
         at: 0,
@@ -91,7 +98,11 @@ impl<T> Ring<T> {
         for _ in 0..len {
             items.push(None, GFP_KERNEL)?;
         }
-        Ok(Self { items, head: 0, count: 0 })
+        Ok(Self {
+            items,
+            head: 0,
+            count: 0,
+        })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -3,10 +3,13 @@
 //! Commands on their way through the core, and those who wait for the replies.
 
 use kernel::{
-    new_condvar, new_mutex,
+    new_condvar,
+    new_mutex,
     prelude::*,
     sync::{
-        Arc, CondVar, Mutex, //
+        Arc,
+        CondVar,
+        Mutex, //
     }, //
 };
 
@@ -144,7 +147,10 @@ impl Pool {
             return Err(ENODEV);
         }
         let call = Call::new(command)?;
-        self.calls.lock().push_within_capacity(call.clone()).map_err(|_| EBUSY)?;
+        self.calls
+            .lock()
+            .push_within_capacity(call.clone())
+            .map_err(|_| EBUSY)?;
         self.as_arc_borrow().wake(super::flag::POKE);
         call.reply()
     }

@@ -11,12 +11,14 @@ use kernel::{
         Arc, //
     },
     time::{
-        delay::fsleep, Delta, //
+        delay::fsleep,
+        Delta, //
     }, //
 };
 use rwsnap_core::{
     control::{
-        NameRow, Refusal, //
+        NameRow,
+        Refusal, //
     },
     fault::Fault,
     units::Dev, //
@@ -68,7 +70,13 @@ impl Pool {
             let disks = self.all_disks()?;
             let mut open = KVec::new();
             for disk in disks.iter().filter(|disk| !disk.retire()) {
-                open.push(NameRow { name: disk.face().name, frees: 0.into() }, GFP_KERNEL)?;
+                open.push(
+                    NameRow {
+                        name: disk.face().name,
+                        frees: 0.into(),
+                    },
+                    GFP_KERNEL,
+                )?;
             }
             if open.is_empty() {
                 return Ok(());
@@ -89,7 +97,8 @@ impl Pool {
         self.take_fingerprints();
         let _ = self.with_core(Core::close);
         self.as_arc_borrow().wake(flag::POKE);
-        self.wait(|core| core.closed()).unwrap_or(Err(Fault::Fenced))
+        self.wait(|core| core.closed())
+            .unwrap_or(Err(Fault::Fenced))
     }
 
     /// Says what the productions hold now. A merge that goes on would make that untrue: then the
@@ -97,8 +106,12 @@ impl Pool {
     fn take_fingerprints(&self) {
         let count = self.lowers.lock().len();
         for number in 1..count {
-            let Some(lower) = self.lower(number) else { continue };
-            let Ok(dev) = u16::try_from(number).map(Dev) else { continue };
+            let Some(lower) = self.lower(number) else {
+                continue;
+            };
+            let Ok(dev) = u16::try_from(number).map(Dev) else {
+                continue;
+            };
             let size = lower.device().size;
             match lower.flush().and_then(|()| print(&lower, size)) {
                 Ok(print) => {

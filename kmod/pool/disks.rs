@@ -9,13 +9,23 @@ use kernel::{
 use rwsnap_core::{
     control::{
         rows::{
-            FLAG_HIDDEN, FLAG_OFFLINE, KIND_PRODUCTION, KIND_SNAPSHOT, //
+            FLAG_HIDDEN,
+            FLAG_OFFLINE,
+            KIND_PRODUCTION,
+            KIND_SNAPSHOT, //
         },
-        Command, DeviceRow, EntityRow, Name, Refusal, Reply, Verb, //
+        Command,
+        DeviceRow,
+        EntityRow,
+        Name,
+        Refusal,
+        Reply,
+        Verb, //
     }, //
 };
 use zerocopy::{
-    FromBytes, IntoBytes, //
+    FromBytes,
+    IntoBytes, //
 };
 
 use super::Pool;
@@ -23,10 +33,12 @@ use crate::{
     block::{
         bdev::Lower,
         disk::{
-            Disk, Face, //
+            Disk,
+            Face, //
         },
         gendisk::{
-            GenDisk, Limits, //
+            GenDisk,
+            Limits, //
         }, //
     },
     control::refused::Refused,
@@ -66,7 +78,11 @@ impl Pool {
 
     /// The disk of this name.
     pub(crate) fn disk(&self, name: &[u8]) -> Option<Arc<Disk>> {
-        self.disks.lock().iter().find(|disk| disk.face().name.bytes() == name).cloned()
+        self.disks
+            .lock()
+            .iter()
+            .find(|disk| disk.face().name.bytes() == name)
+            .cloned()
     }
 
     /// Asks the core for all volumes and snapshots.
@@ -127,7 +143,11 @@ impl Pool {
         let block = self.with_core(|core| core.block()).ok_or(ENODEV)?;
         // Listed before it is shown: whoever sees it may ask for it.
         self.disks.lock().push(disk.clone(), GFP_KERNEL)?;
-        let limits = Limits { block, chunk: self.chunk, lowers: &lowers };
+        let limits = Limits {
+            block,
+            chunk: self.chunk,
+            lowers: &lowers,
+        };
         let added = GenDisk::add(&disk, &limits);
         if added.is_err() {
             self.disks.lock().retain(|other| other.id != face.id);
@@ -176,7 +196,8 @@ impl Pool {
             return Err(Refused::because(Refusal::WrongKind));
         }
         let probe = self.with_core(|core| {
-            core.attach(name.bytes(), false).map(|attached| core.detach(attached.handle))
+            core.attach(name.bytes(), false)
+                .map(|attached| core.detach(attached.handle))
         });
         probe.ok_or(ENODEV)?.map_err(Refused::because)?;
         if self.disk_by_id(row.id.get()).is_none() {
@@ -193,7 +214,9 @@ impl Pool {
     /// It has none, or somebody has it open.
     pub(crate) fn hide(self: &Arc<Self>, name: &Name) -> Result<(), Refused> {
         let _changing = self.changing.lock();
-        let disk = self.disk(name.bytes()).ok_or_else(|| Refused::because(Refusal::NotFound))?;
+        let disk = self
+            .disk(name.bytes())
+            .ok_or_else(|| Refused::because(Refusal::NotFound))?;
         if disk.kind != KIND_SNAPSHOT {
             return Err(Refused::because(Refusal::WrongKind));
         }
@@ -214,7 +237,9 @@ impl Pool {
     /// Takes all disks away.
     pub(super) fn remove_disks(&self) {
         loop {
-            let Some(disk) = self.disks.lock().pop() else { return };
+            let Some(disk) = self.disks.lock().pop() else {
+                return;
+            };
             let _ = disk.retire();
             disk.remove();
         }
@@ -230,7 +255,9 @@ fn renew(disk: &Disk, row: &EntityRow) {
     let (old, new) = (disk.face(), face(row));
     disk.set_face(new);
     let gendisk = disk.gendisk.lock();
-    let Some(gendisk) = gendisk.as_ref() else { return };
+    let Some(gendisk) = gendisk.as_ref() else {
+        return;
+    };
     if old.size != new.size {
         gendisk.resize(new.size);
     }
@@ -244,7 +271,10 @@ pub(crate) fn device_row(disk: &Disk) -> DeviceRow {
     let face = disk.face();
     let open = disk.open_count();
     let gendisk = disk.gendisk.lock();
-    let shown = gendisk.as_ref().map(|g| (g.name(), g.device_number())).unwrap_or_default();
+    let shown = gendisk
+        .as_ref()
+        .map(|g| (g.name(), g.device_number()))
+        .unwrap_or_default();
     DeviceRow {
         name: face.name,
         device: shown.0,

@@ -28,18 +28,26 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire, Atomic, Full, Release, //
+            Acquire,
+            Atomic,
+            Full,
+            Release, //
         },
-        Arc, ArcBorrow, CondVar, Mutex, //
+        Arc,
+        ArcBorrow,
+        CondVar,
+        Mutex, //
     },
     workqueue::{
-        DelayedWork, Work, //
+        DelayedWork,
+        Work, //
     }, //
 };
 use rwsnap_core::{
     api::Handle,
     control::{
-        Name, Refusal, //
+        Name,
+        Refusal, //
     }, //
 };
 
@@ -47,13 +55,15 @@ use crate::{
     block::{
         bdev::Lower,
         bio::{
-            BioSet, Inbox, //
+            BioSet,
+            Inbox, //
         },
         disk::Disk,
         step::Cells, //
     },
     mem::Core,
-    queue, text, //
+    queue,
+    text, //
 };
 use bench::Bench;
 use calls::Call;
@@ -157,13 +167,17 @@ impl Pool {
     ///
     /// Why the core refuses, as an errno.
     pub(crate) fn enter(&self, name: &Name, write: bool) -> Result<Handle> {
-        let entered = self.with_core(|core| core.attach(name.bytes(), write)).ok_or(ENXIO)?;
-        entered.map(|attached| attached.handle).map_err(|why| match why {
-            Refusal::TableFull => EMFILE,
-            Refusal::Lost => ENODATA,
-            Refusal::Offline => ENOMEDIUM,
-            _ => ENXIO,
-        })
+        let entered = self
+            .with_core(|core| core.attach(name.bytes(), write))
+            .ok_or(ENXIO)?;
+        entered
+            .map(|attached| attached.handle)
+            .map_err(|why| match why {
+                Refusal::TableFull => EMFILE,
+                Refusal::Lost => ENODATA,
+                Refusal::Offline => ENOMEDIUM,
+                _ => ENXIO,
+            })
     }
 
     /// Closes what `enter` opened.
@@ -174,7 +188,8 @@ impl Pool {
 
     /// Whether a forced command has cut this one off.
     pub(crate) fn is_lost(&self, handle: Handle) -> bool {
-        self.with_core(|core| core.handle_lost(handle)).unwrap_or(true)
+        self.with_core(|core| core.handle_lost(handle))
+            .unwrap_or(true)
     }
 
     /// Its names, and where it lies.
@@ -224,7 +239,10 @@ impl Pool {
     }
 
     /// Waits until `look` at the core finds something, as the worker goes on; for ever if need be.
-    pub(crate) fn wait<T>(self: &Arc<Self>, mut look: impl FnMut(&mut Core) -> Option<T>) -> Option<T> {
+    pub(crate) fn wait<T>(
+        self: &Arc<Self>,
+        mut look: impl FnMut(&mut Core) -> Option<T>,
+    ) -> Option<T> {
         loop {
             let turn = *self.turns.lock();
             match self.with_core(&mut look) {

@@ -3,7 +3,8 @@
 //! Attaching a pool: its superblock, its core, its productions, its disks.
 
 use kernel::{
-    new_condvar, new_mutex,
+    new_condvar,
+    new_mutex,
     prelude::*,
     str::CString,
     sync::{
@@ -11,7 +12,8 @@ use kernel::{
         Arc, //
     },
     workqueue::{
-        new_delayed_work, new_work, //
+        new_delayed_work,
+        new_work, //
     }, //
 };
 use rwsnap_core::{
@@ -21,7 +23,8 @@ use rwsnap_core::{
     format::{
         fingerprint,
         superblock::{
-            Finder, Superblock, //
+            Finder,
+            Superblock, //
         }, //
     },
     platform::Platform,
@@ -30,23 +33,27 @@ use rwsnap_core::{
 
 use super::{
     bench::{
-        self, Bench, //
+        self,
+        Bench, //
     },
     calls,
     flag,
-    Pool, Title, //
+    Pool,
+    Title, //
 };
 use crate::{
     block::{
         bdev::Lower,
         bio::Inbox,
         step::{
-            self, Cells, //
+            self,
+            Cells, //
         }, //
     },
     control::refused::Refused,
     mem::{
-        Core, Kernel, //
+        Core,
+        Kernel, //
     },
     text::shown, //
 };
@@ -185,7 +192,11 @@ impl Pool {
         let cells = Cells::new(bench::steps(&limits))?;
         let mut own = KVec::new();
         own.extend_from_slice(path, GFP_KERNEL)?;
-        let title = Title { uuid: superblock.pool, label: superblock.label, path: own };
+        let title = Title {
+            uuid: superblock.pool,
+            label: superblock.label,
+            path: own,
+        };
         let mut lowers = KVec::new();
         lowers.push(Some(Arc::new(save, GFP_KERNEL)?), GFP_KERNEL)?;
         let calls = KVec::with_capacity(calls::WAITING, GFP_KERNEL)?;
@@ -215,7 +226,11 @@ impl Pool {
         Ok(pool)
     }
 
-    fn open(self: &Arc<Self>, superblock: &Superblock, request: &Request<'_>) -> Result<(), Refused> {
+    fn open(
+        self: &Arc<Self>,
+        superblock: &Superblock,
+        request: &Request<'_>,
+    ) -> Result<(), Refused> {
         let mut delta = 0;
         loop {
             self.begin(superblock, delta)?;
@@ -254,7 +269,11 @@ impl Pool {
 
     fn find_productions(self: &Arc<Self>, request: &Request<'_>) -> Result<(), Refused> {
         for named in request.named {
-            if !self.productions()?.iter().any(|known| known.name.bytes() == named.name) {
+            if !self
+                .productions()?
+                .iter()
+                .any(|known| known.name.bytes() == named.name)
+            {
                 return Err(Refused::said(fmt!(
                     "the pool has no production `{}`",
                     shown(named.name)
@@ -276,8 +295,14 @@ impl Pool {
             core.productions(&mut |known| {
                 let mut path = KVec::new();
                 let copied = path.extend_from_slice(known.path, GFP_KERNEL);
-                let known = Production { name: known.name, dev: known.dev, path };
-                result = result.and(copied).and_then(|()| found.push(known, GFP_KERNEL));
+                let known = Production {
+                    name: known.name,
+                    dev: known.dev,
+                    path,
+                };
+                result = result
+                    .and(copied)
+                    .and_then(|()| found.push(known, GFP_KERNEL));
             });
         });
         result?;
@@ -285,7 +310,10 @@ impl Pool {
     }
 
     fn find_production(&self, known: &Production, request: &Request<'_>) -> Result<(), Refused> {
-        let named = request.named.iter().find(|named| named.name == known.name.bytes());
+        let named = request
+            .named
+            .iter()
+            .find(|named| named.name == known.name.bytes());
         let path = named.map_or(known.path.as_slice(), |named| named.path);
         let lower = open_device(path)?;
         let device = lower.device();

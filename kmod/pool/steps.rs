@@ -5,12 +5,16 @@
 use kernel::{
     prelude::*,
     sync::{
-        Arc, ArcBorrow, //
+        Arc,
+        ArcBorrow, //
     }, //
 };
 use rwsnap_core::{
     api::{
-        Done, Seg, Step, StepId, //
+        Done,
+        Seg,
+        Step,
+        StepId, //
     },
     fault::Fault,
     platform::Platform,
@@ -19,7 +23,9 @@ use rwsnap_core::{
 
 use super::{
     bench::{
-        Act, Bench, Run, //
+        Act,
+        Bench,
+        Run, //
     },
     Pool, //
 };
@@ -27,11 +33,13 @@ use crate::{
     block::{
         bdev::Lower,
         step::{
-            Builder, Kind, //
+            Builder,
+            Kind, //
         }, //
     },
     mem::{
-        Core, Kernel, //
+        Core,
+        Kernel, //
     }, //
 };
 
@@ -73,7 +81,14 @@ impl Pool {
         if act == Act::Discard && !lower.discards() {
             return Started::Done(Ok(()));
         }
-        let mut run = Run { id, act, dev, at, len, ..Run::IDLE };
+        let mut run = Run {
+            id,
+            act,
+            dev,
+            at,
+            len,
+            ..Run::IDLE
+        };
         if !take_bounce(bench, core, &mut run) {
             return Started::Later;
         }
@@ -120,7 +135,9 @@ impl Pool {
             Kind::Write { .. } if matches!(run.act, Act::Zero { .. }) => builder.zeros(run.len),
             Kind::Read | Kind::Write { .. } => {
                 let mut used = 0;
-                core.segs(run.id, &mut |seg| add(&mut builder, bench, run, &mut used, seg));
+                core.segs(run.id, &mut |seg| {
+                    add(&mut builder, bench, run, &mut used, seg)
+                });
             }
         }
         builder.finish();
@@ -134,7 +151,9 @@ impl Pool {
         index: u32,
         error: Option<Error>,
     ) {
-        let Some(run) = bench.runs.get(index as usize).copied() else { return };
+        let Some(run) = bench.runs.get(index as usize).copied() else {
+            return;
+        };
         if let Some(fua) = wants_data(run.act, error) {
             return self.write_zeros(bench, core, run, fua);
         }
@@ -143,7 +162,11 @@ impl Pool {
         }
         match error {
             Some(error) if run.act != Act::Discard => {
-                let fault = if error == ENOSPC { Fault::NoSpace } else { Fault::Io };
+                let fault = if error == ENOSPC {
+                    Fault::NoSpace
+                } else {
+                    Fault::Io
+                };
                 core.complete(run.id, &Done::failed(fault));
             }
             _ => succeed(bench, core, &run),
@@ -152,8 +175,17 @@ impl Pool {
     }
 
     /// The device cannot make zeros after all: they are written.
-    fn write_zeros(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core, run: Run, fua: bool) {
-        let run = Run { act: Act::Write, ..run };
+    fn write_zeros(
+        self: ArcBorrow<'_, Self>,
+        bench: &mut Bench,
+        core: &mut Core,
+        run: Run,
+        fua: bool,
+    ) {
+        let run = Run {
+            act: Act::Write,
+            ..run
+        };
         if let Some(place) = bench.runs.get_mut(run.id.index as usize) {
             *place = run;
         }
@@ -188,7 +220,11 @@ fn add(builder: &mut Builder<'_>, bench: &Bench, run: &Run, used: &mut usize, se
             builder.memory(&bench.units, bench.unit(unit, at), len);
         }
         Seg::Bytes(bytes) => {
-            builder.memory(bench.bounce.memory(), run.bounce.at() + *used, bytes.len() as u32);
+            builder.memory(
+                bench.bounce.memory(),
+                run.bounce.at() + *used,
+                bytes.len() as u32,
+            );
             *used += bytes.len();
         }
         Seg::Meta { len } => {
@@ -209,7 +245,9 @@ fn take_bounce(bench: &mut Bench, core: &Core, run: &mut Run) -> bool {
             _ => {}
         });
     }
-    let Some(span) = bench.bounce.take(bytes + meta) else { return false };
+    let Some(span) = bench.bounce.take(bytes + meta) else {
+        return false;
+    };
     run.bounce = span;
     run.meta = meta;
     if bytes > 0 {
@@ -230,7 +268,14 @@ fn succeed(bench: &mut Bench, core: &mut Core, run: &Run) {
         bench.sum(core, run.id);
         let (at, sums) = (run.bounce.at(), &bench.sums);
         let read = bench.bounce.memory().read(at, run.meta, |bytes| {
-            core.complete(run.id, &Done { result: Ok(()), bytes, sums });
+            core.complete(
+                run.id,
+                &Done {
+                    result: Ok(()),
+                    bytes,
+                    sums,
+                },
+            );
         });
         if read.is_some() {
             return;
@@ -261,7 +306,9 @@ impl Bench {
         let chunk = self.chunk as usize;
         let (units, sums) = (&self.units, &mut self.sums);
         core.segs(id, &mut |seg| {
-            let Seg::Copy { unit, at, len } = seg else { return };
+            let Seg::Copy { unit, at, len } = seg else {
+                return;
+            };
             let first = unit as usize * chunk;
             let end = at as usize + len as usize;
             units.zero(first + end, chunk.saturating_sub(end));

@@ -8,7 +8,10 @@ use kernel::{
 };
 use rwsnap_core::{
     api::{
-        Handle, Op, Request, Submit, //
+        Handle,
+        Op,
+        Request,
+        Submit, //
     },
     fault::Fault, //
 };
@@ -17,7 +20,8 @@ use super::bench::Bench;
 use crate::{
     block::{
         bio::{
-            Bio, Cursor, //
+            Bio,
+            Cursor, //
         },
         hot, //
     },
@@ -75,7 +79,11 @@ impl Bench {
             let (handle, op) = (bio.disk().handle(), hot::operation(&bio));
             let started = bio.start_accounting();
             let (Some(handle), Some(op)) = (handle, op) else {
-                let fault = if handle.is_none() { Fault::Fenced } else { Fault::Range };
+                let fault = if handle.is_none() {
+                    Fault::Fenced
+                } else {
+                    Fault::Range
+                };
                 end(bio, started, Err(fault));
                 continue;
             };
@@ -116,7 +124,9 @@ impl Bench {
 
     /// Hands in parts of a ticket until all are, or enough, or the core has no room.
     fn pump(&mut self, core: &mut Core, at: u32) {
-        let Some(Some(ticket)) = self.tickets.get_mut(at as usize) else { return };
+        let Some(Some(ticket)) = self.tickets.get_mut(at as usize) else {
+            return;
+        };
         while let Some(request) = ticket.part(core, at) {
             if core.submit(&request) == Submit::Busy {
                 if !ticket.refused && self.refused.push(at).is_ok() {
@@ -132,7 +142,9 @@ impl Bench {
     }
 
     fn end(&mut self, at: u32) {
-        let Some(ticket) = self.tickets.get_mut(at as usize).and_then(Option::take) else { return };
+        let Some(ticket) = self.tickets.get_mut(at as usize).and_then(Option::take) else {
+            return;
+        };
         let _ = self.free.push_within_capacity(at);
         end(ticket.bio, ticket.started, ticket.fault.map_or(Ok(()), Err));
     }
@@ -140,7 +152,9 @@ impl Bench {
     /// The core has finished a part.
     pub(super) fn finished(&mut self, core: &mut Core, cookie: u64, outcome: Result<(), Fault>) {
         let (at, _) = unpack(cookie);
-        let Some(Some(ticket)) = self.tickets.get_mut(at) else { return };
+        let Some(Some(ticket)) = self.tickets.get_mut(at) else {
+            return;
+        };
         ticket.running = ticket.running.saturating_sub(1);
         ticket.fault = ticket.fault.or(outcome.err());
         if ticket.stage == Stage::Flush && ticket.fault.is_none() {
@@ -153,7 +167,12 @@ impl Bench {
     pub(super) fn client(&self, cookie: u64, at: u32, len: u32) -> Option<Cursor<'_>> {
         let (ticket, offset) = unpack(cookie);
         let ticket = self.tickets.get(ticket)?.as_ref()?;
-        Some(Cursor::new(&ticket.bio, ticket.whole, offset.checked_add(at)?, len))
+        Some(Cursor::new(
+            &ticket.bio,
+            ticket.whole,
+            offset.checked_add(at)?,
+            len,
+        ))
     }
 }
 
@@ -177,7 +196,10 @@ impl Ticket {
         let left = self.len.checked_sub(self.cursor).filter(|&left| left > 0)?;
         let geometry = core.geometry();
         let room = geometry.word_bytes() - u64::from(geometry.in_word(request.at));
-        Some(Request { len: u64::from(left).min(room) as u32, ..request })
+        Some(Request {
+            len: u64::from(left).min(room) as u32,
+            ..request
+        })
     }
 
     fn handed_in(&mut self, request: &Request) {

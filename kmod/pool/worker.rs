@@ -8,15 +8,20 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Full, Release, //
+            Full,
+            Release, //
         },
-        Arc, ArcBorrow, //
+        Arc,
+        ArcBorrow, //
     },
     time::msecs_to_jiffies,
     workqueue::WorkItem, //
 };
 use rwsnap_core::api::{
-    Done, Step, StepId, Submit, //
+    Done,
+    Step,
+    StepId,
+    Submit, //
 };
 
 use super::{
@@ -99,7 +104,10 @@ impl Pool {
         let mut core = self.core.lock();
         let Some(core) = &mut *core else {
             bench.refuse_all();
-            self.calls.lock().drain_all().for_each(|call| call.abandon(ENODEV));
+            self.calls
+                .lock()
+                .drain_all()
+                .for_each(|call| call.abandon(ENODEV));
             return false;
         };
         while let Some(index) = ended {
@@ -135,7 +143,9 @@ impl Pool {
 
     fn take_steps(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
         for _ in 0..bench.later.len() {
-            let Some((id, step)) = bench.later.pop() else { break };
+            let Some((id, step)) = bench.later.pop() else {
+                break;
+            };
             self.take_step(bench, core, id, step);
         }
         loop {
@@ -177,7 +187,9 @@ impl Pool {
     /// Hands commands in that have come.
     fn take_calls(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
         loop {
-            let Ok(call) = self.calls.lock().remove(0) else { return };
+            let Ok(call) = self.calls.lock().remove(0) else {
+                return;
+            };
             self.hand_in(bench, core, call);
         }
     }
@@ -185,7 +197,9 @@ impl Pool {
     /// Hands commands in that the core had no room for.
     fn recall(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
         for _ in 0..bench.waiting.len() {
-            let Some(call) = bench.waiting.pop() else { return };
+            let Some(call) = bench.waiting.pop() else {
+                return;
+            };
             self.hand_in(bench, core, call);
         }
     }

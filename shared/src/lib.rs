@@ -8,6 +8,8 @@
 // Kbuild makes each crate `no_std` by itself.
 #![cfg_attr(not(any(test, CONFIG_RUST)), no_std)]
 #![forbid(unsafe_code)]
+// `clippy.toml` allows it, which the kernel's build does not read.
+#![cfg_attr(CONFIG_RUST, allow(clippy::result_large_err))]
 
 pub mod api;
 pub mod catalog;
