@@ -162,6 +162,8 @@ pub(super) struct Bench {
     /// Commands in the core, by their cookies; and those that it had no room for.
     pub(super) called: [Option<Arc<Call>>; CALLS],
     pub(super) waiting: Ring<Arc<Call>>,
+    /// No step is to be taken: what changes productions comes to its end.
+    pub(super) paused: bool,
     /// The core said that there is room again.
     pub(super) woken: bool,
     /// The last event that is known.
@@ -197,9 +199,18 @@ impl Bench {
             sums: KVVec::with_capacity(units, GFP_KERNEL)?,
             called: [const { None }; CALLS],
             waiting: Ring::new(CALLS)?,
+            paused: false,
             woken: false,
             told: 0,
         })
+    }
+
+    /// Whether a step is under way that changes a production.
+    pub(super) fn changes_production(&self) -> bool {
+        let changes = |act| matches!(act, Act::Write | Act::Zero { .. } | Act::Discard);
+        self.runs
+            .iter()
+            .any(|run| run.dev != Dev::SAVE && changes(run.act))
     }
 
     /// Whether no request and no step is under way.

@@ -90,19 +90,24 @@ impl Pool {
         Ok(())
     }
 
+    /// A production's fingerprint says what it held when the pool was closed: it is taken while
+    /// nothing changes it, a merge least of all, and then the core is told.
     fn close_core(self: &Arc<Self>) -> Result<(), Fault> {
-        // Nobody can write any more; but what is being merged goes on until the core is told.
+        // Nobody makes room any more for what waits for it.
         let _ = self.with_core(Core::wait_no_more);
-        self.as_arc_borrow().wake(flag::POKE);
+        self.bench.lock().paused = true;
+        while self.bench.lock().changes_production() {
+            self.as_arc_borrow().kick();
+            fsleep(Delta::from_millis(1));
+        }
         self.take_fingerprints();
         let _ = self.with_core(Core::close);
+        self.bench.lock().paused = false;
         self.as_arc_borrow().wake(flag::POKE);
         self.wait(|core| core.closed())
             .unwrap_or(Err(Fault::Fenced))
     }
 
-    /// Says what the productions hold now. A merge that goes on would make that untrue: then the
-    /// pool is closed without, and the next opening does not know.
     fn take_fingerprints(&self) {
         let count = self.lowers.lock().len();
         for number in 1..count {

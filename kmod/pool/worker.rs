@@ -125,7 +125,8 @@ impl Pool {
         if core.is_behind() {
             self.wake(flag::RESUME);
         }
-        self.cells.any() || !self.inbox.is_empty() || core.is_behind()
+        let behind = core.is_behind() && !bench.paused;
+        self.cells.any() || !self.inbox.is_empty() || behind
     }
 
     fn tell(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core, flags: u32) {
@@ -142,6 +143,9 @@ impl Pool {
     }
 
     fn take_steps(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
+        if bench.paused {
+            return;
+        }
         for _ in 0..bench.later.len() {
             let Some((id, step)) = bench.later.pop() else {
                 break;
