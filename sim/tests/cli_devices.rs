@@ -173,3 +173,21 @@ fn a_volume_is_exported_to_a_device_that_has_room() {
     let small = Loop::over(&place.production("small.img", SIZE / 2));
     place.refused(&["export", "prod", &small.0, "--force"], &["has 8388608 bytes"]);
 }
+
+#[test]
+fn devices_are_attached_by_the_module_alone() {
+    let place = Place::new();
+    let prod = Loop::over(&place.production("prod.img", SIZE));
+    File::create(place.path("save.img")).unwrap().set_len(32 << 20).unwrap();
+    let save = Loop::over(place.path("save.img").to_str().unwrap());
+    place.ok(&["-q", "create", &save.0, "--production", &prod.0]);
+    place.refused(&["attach", &save.0], &["no-module is missing", "insmod rwsnap.ko"]);
+    let file = format!("prod={}", place.path("prod.img").display());
+    place.refused(&["attach", &save.0, "--production", &file], &["prod.img is a regular file"]);
+    // The file under a device is left alone, if it cannot be seen whether the module has that.
+    let mut list = place.command(&["--pool", "save.img", "list"]);
+    let output = list.env("RWSNAP_CONTROL_DEVICE", "/dev/null").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("may be attached by way of") && said.contains(&save.0), "{said}");
+}

@@ -28,6 +28,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rwsnap"));
         command.args(args).env_remove("RWSNAP_POOL").env_remove("RUST_LOG");
         command.current_dir(self.0.path()).env("RWSNAP_RUNTIME_DIR", self.0.path());
+        command.env("RWSNAP_CONTROL_DEVICE", self.path("no-module"));
         command.output().unwrap()
     }
 

@@ -8,6 +8,7 @@ fn rwsnap(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rwsnap"));
     command.args(args).env_remove("RWSNAP_POOL").env_remove("RUST_LOG");
     // No pool of the machine that the test runs on may be found.
+    command.env("RWSNAP_CONTROL_DEVICE", "/nonexistent");
     command.env("RWSNAP_RUNTIME_DIR", "/nonexistent").output().unwrap()
 }
 

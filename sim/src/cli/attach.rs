@@ -5,7 +5,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rwsnap_core::control::rows::FLAG_OFFLINE;
+use rwsnap_core::control::rows::{FLAG_OFFLINE, KIND_PRODUCTION};
 use rwsnap_core::control::{self, DeviceRow, EntityRow, Name, PoolAtRow, PropertyRow};
 
 use crate::store::device::kind_of;
@@ -58,7 +58,11 @@ impl Attach {
         self.check(&mut module)?;
         let (row, mut pool) = self.attach(module)?;
         let devices = pool.devices()?;
-        let offline = offline(&mut pool)?;
+        let rows = pool.all::<EntityRow>(command(control::Verb::List, Name::default()))?;
+        for name in self.unknown(&rows) {
+            tracing::warn!("the pool has no production volume `{name}`");
+        }
+        let offline = offline(&mut pool, &rows)?;
         for (name, why) in &offline {
             tracing::warn!("`{name}` is offline: {why}");
         }
@@ -99,6 +103,15 @@ impl Attach {
         Ok((row, pool.on_pool(key(&row))))
     }
 
+    /// The names of the command line that are of no production.
+    fn unknown(&self, rows: &[EntityRow]) -> Vec<&str> {
+        let is_there = |name: &&str| {
+            rows.iter().any(|row| row.kind.get() == KIND_PRODUCTION && row.name.text() == *name)
+        };
+        let named = self.production.iter().filter_map(|located| located.name.as_deref());
+        named.filter(|name| !is_there(name)).collect()
+    }
+
     /// The save volume's path, then names and paths of productions, a zero byte behind each.
     fn paths(&self) -> Outcome<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -125,8 +138,7 @@ fn table(devices: &[DeviceRow]) -> String {
 }
 
 /// The productions that are offline, and why as far as is known.
-fn offline(pool: &mut Connection) -> Outcome<Vec<(String, String)>> {
-    let rows = pool.all::<EntityRow>(command(control::Verb::List, Name::default()))?;
+fn offline(pool: &mut Connection, rows: &[EntityRow]) -> Outcome<Vec<(String, String)>> {
     let offline = rows.iter().filter(|row| row.flags.get() & FLAG_OFFLINE != 0);
     let mut all = Vec::new();
     for row in offline {
@@ -151,5 +163,58 @@ fn why(name: &str, path: &Path) -> String {
         Ok(Kind::Block) => format!("{at} is in use, or was changed while rwsnap did not look"),
         Err(_) if path.as_os_str().is_empty() => format!("it is not known where it is; {moved}"),
         Err(e) => format!("{e}; {moved}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::module::fake::{Fake, Pool};
+    use rwsnap_core::control::rows::KIND_CLONE;
+    use rwsnap_core::control::Verb;
+
+    fn attach(save: &str, production: &[&str]) -> Attach {
+        let production = production.iter().map(|text| args::located(text).unwrap()).collect();
+        Attach { save: PathBuf::from(save), production, json: false }
+    }
+
+    #[test]
+    fn what_is_attached_is_told() {
+        let mut pool = Pool::new("tank", 1).with("db", KIND_PRODUCTION).with("dev", KIND_CLONE);
+        pool.rows[0].flags = FLAG_OFFLINE.into();
+        let fake = Fake::of(&[Pool::new("other", 2)]);
+        fake.0.borrow_mut().next = Some(pool);
+        let module = Module::Open(Box::new(fake.clone()));
+        let verb = attach("/dev/../dev/save", &["db=/dev/a", "wal=b"]);
+        let (row, mut pool) = verb.attach(module).unwrap();
+        assert_eq!(title(&row), "tank");
+        let devices = pool.devices().unwrap();
+        let wanted = "VOLUME  DEVICE\ndb      /dev/rwsnap0\ndev     /dev/rwsnap1\n";
+        assert_eq!(table(&devices), wanted);
+        let list = command(Verb::List, Name::default());
+        let rows = pool.all::<EntityRow>(list).unwrap();
+        assert_eq!(verb.unknown(&rows), ["wal"]);
+        let [(name, why)] = offline(&mut pool, &rows).unwrap().try_into().unwrap();
+        assert_eq!(name, "db");
+        assert!(why.contains("--production db=PATH"), "{why}");
+        let here = std::env::current_dir().unwrap();
+        let sent = format!("/dev/../dev/save\0db\0/dev/a\0wal\0{}/b\0", here.display());
+        assert_eq!(fake.0.borrow().sent, [(Verb::AttachPool, sent.into_bytes())]);
+    }
+
+    #[test]
+    fn a_production_that_became_a_file_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("prod.img");
+        assert!(why("db", &path).contains("does not exist"));
+        std::fs::write(&path, "").unwrap();
+        let said = why("db", &path);
+        assert!(said.contains("losetup") && said.contains("--production db=PATH"), "{said}");
+    }
+
+    #[test]
+    fn without_the_module_nothing_is_attached() {
+        let said = attach("/dev/save", &[]).attach(Module::Absent).err().unwrap();
+        assert!(said.message.contains("modprobe rwsnap"), "{said}");
     }
 }

@@ -13,7 +13,7 @@ use super::output::{print, print_json};
 use super::view::Device;
 use super::Global;
 
-/// Make a read-only block device of a snapshot, and print its path
+/// Make a read-only block device of a snapshot, if it has none, and print its path
 ///
 /// Volumes have theirs from the beginning; snapshots get one on request alone. The pool has to be
 /// attached by the kernel module; a server exports all snapshots.
@@ -40,9 +40,41 @@ impl Expose {
     }
 }
 
-/// The block device that the snapshot got.
+/// The block device that the snapshot has now.
 fn expose(pool: &mut Connection, snapshot: Name) -> Outcome<DeviceRow> {
+    if let Some(row) = pool.devices()?.into_iter().find(|row| row.name == snapshot) {
+        return Ok(row);
+    }
     let answer = pool.call(&command(control::Verb::Expose, snapshot), &[])?;
     let row = answer.rows::<DeviceRow>().pop();
     row.ok_or_else(|| Failure::new(format!("nothing was told about `{}`", snapshot.text())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::module::fake::{name, Fake, Pool};
+    use rwsnap_core::control::rows::{KIND_PRODUCTION, KIND_SNAPSHOT};
+    use rwsnap_core::control::Verb;
+
+    #[test]
+    fn a_snapshot_is_exposed_once_and_hidden() {
+        let pool = Pool::new("tank", 1).with("prod", KIND_PRODUCTION).with("prod@a", KIND_SNAPSHOT);
+        let fake = Fake::of(&[pool]);
+        let mut pool =
+            connect_attached(Some("tank"), Module::Open(Box::new(fake.clone()))).unwrap();
+        for _ in 0..2 {
+            let row = expose(&mut pool, name("prod@a")).unwrap();
+            let wanted = serde_json::json!({
+                "name": "prod@a", "type": "snapshot", "node": "/dev/rwsnap1", "major": 254,
+                "minor": 1, "open": 0, "read_only": true,
+            });
+            assert_eq!(serde_json::to_value(Device::from(&row)).unwrap(), wanted);
+        }
+        let hide = |text: &str| command(Verb::Hide, name(text));
+        pool.call(&hide("prod@a"), &[]).unwrap();
+        let said = pool.call(&hide("prod@b"), &[]).unwrap_err().message;
+        assert!(said.starts_with("cannot hide `prod@b`: `prod@b` has no block device"), "{said}");
+        assert_eq!(fake.sent(), [Verb::Expose, Verb::Hide, Verb::Hide]);
+    }
 }

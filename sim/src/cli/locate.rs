@@ -19,7 +19,7 @@ use rwsnap_core::control::PoolAtRow;
 
 use crate::store::device::kind_of;
 use crate::store::identify::padded_text;
-use crate::store::module::{block_device, is_saved_on, key, title};
+use crate::store::module::{block_device, is_saved_on, key, loop_over, title};
 use crate::store::{identify, lock, signature, sockets, Access, Cache, Volume};
 
 use super::connect::Connection;
@@ -336,10 +336,13 @@ fn at_path(path: &Path, mut module: Module) -> Outcome<Connection> {
 /// device, else by the pool's UUID, since a device may have several names, and a file a loop device
 /// on it.
 fn attached_at(path: &Path, module: &mut Module) -> Outcome<Option<PoolAtRow>> {
-    let pools = module.pools().unwrap_or_default();
-    if pools.is_empty() {
-        return Ok(None);
-    }
+    let pools = match (module.pools(), loop_over(path)) {
+        (Ok(pools), _) if pools.is_empty() => return Ok(None),
+        (Ok(pools), _) => pools,
+        // A device that the module has cannot be opened; the file under one could, and be ruined.
+        (Err(why), Some(device)) => return Err(unsure(path, &device, &why)),
+        (Err(_), None) => return Ok(None),
+    };
     let rdev = block_device(path);
     let at = |pool: &&PoolAtRow| rdev.is_some_and(|rdev| is_saved_on(pool, rdev));
     if let Some(pool) = pools.iter().find(at) {
@@ -347,6 +350,15 @@ fn attached_at(path: &Path, module: &mut Module) -> Outcome<Option<PoolAtRow>> {
     }
     let uuid = pool_of(path)?;
     Ok(pools.iter().find(|pool| pool.uuid == uuid).copied())
+}
+
+/// It cannot be seen whether the module has the pool.
+fn unsure(path: &Path, device: &Path, why: &Failure) -> Failure {
+    Failure::new(format!(
+        "the pool on {} may be attached by way of {}, which is on that file: {why}",
+        path.display(),
+        device.display()
+    ))
 }
 
 /// Connects to a pool that the module has attached: the only one, or the one that is named by its

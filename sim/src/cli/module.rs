@@ -193,7 +193,7 @@ pub fn require_block(path: &Path) -> Outcome {
         Kind::Block => Ok(()),
         Kind::File => Err(Failure::new(format!(
             "{} is a regular file, and the kernel module takes block devices alone\n\
-             `losetup -f --show {}` makes one of it; or `rwsnap serve` the pool, which takes files.",
+             `losetup -f --show {}` makes one of it; or `rwsnap serve` the pool: that takes files.",
             path.display(),
             path.display()
         ))),
@@ -267,5 +267,90 @@ fn sentence(errno: Errno, pool: &str, pools: &[PoolAtRow]) -> String {
             errno.desc()
         ),
         _ => format!("the kernel module did not answer: {}", errno.desc()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::module::fake::{name, Fake, Pool};
+    use rwsnap_core::control::rows::{KIND_PRODUCTION, KIND_SNAPSHOT};
+
+    /// What a command for `pool` is answered if the module fails so.
+    fn said(fake: &Fake, pool: &str) -> String {
+        let mut link = ModuleLink::new(Box::new(fake.clone()), name(pool));
+        let status = Command::new(Verb::Devices, Name::default());
+        link.command(status.as_bytes()).unwrap_err().message
+    }
+
+    #[test]
+    fn every_failure_has_a_sentence() {
+        let fake = Fake::of(&[]);
+        let cases = [
+            (Errno::EPERM, "root alone"),
+            (Errno::ENOTTY, "is not the control device"),
+            (Errno::EPROTO, "of another version"),
+            (Errno::EINVAL, "does not take the command"),
+            (Errno::EFAULT, "does not take the command"),
+            (Errno::ENOBUFS, "what was commanded is done"),
+            (Errno::EINTR, "may still be done"),
+            (Errno::E2BIG, "longer than"),
+            (Errno::EIO, "did not answer"),
+        ];
+        for (errno, part) in cases {
+            fake.0.borrow_mut().fails = Some(errno);
+            let said = said(&fake, "tank");
+            assert!(said.contains(part), "{errno}: {said}");
+        }
+    }
+
+    #[test]
+    fn pools_are_listed_where_one_has_to_be_named() {
+        let none = Fake::of(&[]);
+        assert!(said(&none, "tank").contains("no pool attached; `rwsnap attach SAVE`"));
+        let two = Fake::of(&[Pool::new("tank", 1), Pool::new("tank", 2), Pool::new("x", 3)]);
+        let all = said(&two, "");
+        assert!(all.starts_with("3 pools are attached; say which one with --pool"), "{all}");
+        assert!(all.contains("03030303-0303-0303-0303-030303030303  x  (/dev/save3)"), "{all}");
+        let twins = said(&two, "tank");
+        assert!(twins.starts_with("2 pools of the name `tank` are attached"), "{twins}");
+        assert!(twins.contains("/dev/save2") && !twins.contains("/dev/save3"), "{twins}");
+        let other = said(&two, "y");
+        assert!(
+            other.starts_with("the kernel module has no pool `y` attached; it has:"),
+            "{other}"
+        );
+    }
+
+    #[test]
+    fn a_module_that_is_not_loaded_matters_only_where_it_is_needed() {
+        assert!(Module::Absent.pools().unwrap().is_empty());
+        let why = Module::Absent.link(name("tank")).err().unwrap().message;
+        assert!(why.ends_with("load the module with `modprobe rwsnap` or `insmod rwsnap.ko`"));
+        assert_eq!(Module::Absent.required().err().unwrap().message, why);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_exposed_to_read_it_is_hidden_again() {
+        let pool = Pool::new("tank", 1).with("prod", KIND_PRODUCTION).with("prod@a", KIND_SNAPSHOT);
+        let fake = Fake::of(&[pool]);
+        let mut link = ModuleLink::new(Box::new(fake.clone()), name("tank"));
+        assert_eq!(link.device(name("prod")).unwrap(), Path::new("/dev/rwsnap0"));
+        assert_eq!(link.device(name("prod@a")).unwrap(), Path::new("/dev/rwsnap1"));
+        assert!(link.device(name("prod@b")).unwrap_err().message.contains("no block device"));
+        link.close().unwrap();
+        assert_eq!(fake.sent(), [Verb::Expose, Verb::Expose, Verb::Hide]);
+        assert_eq!(fake.0.borrow().pools[0].devices.len(), 1);
+    }
+
+    #[test]
+    fn files_are_refused_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("save.img");
+        assert!(require_block(&path).unwrap_err().message.contains("does not exist"));
+        std::fs::write(&path, "").unwrap();
+        let said = require_block(&path).unwrap_err().message;
+        let way = format!("`losetup -f --show {}`", path.display());
+        assert!(said.contains("block devices alone") && said.contains(&way), "{said}");
     }
 }

@@ -16,6 +16,7 @@ use rwsnap_core::control::{Command, EntityRow, Name, PoolAtRow, PropertyRow, Ref
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::answer::Answer;
+use super::device::identity;
 use super::identify::padded_text;
 use super::sys;
 
@@ -127,6 +128,18 @@ pub fn block_device(path: &Path) -> Option<u64> {
     meta.file_type().is_block_device().then(|| meta.rdev())
 }
 
+/// The loop device that is on the file at `path`, if there is one.
+#[must_use]
+pub fn loop_over(path: &Path) -> Option<PathBuf> {
+    let file = identity(path)?;
+    let devices = fs::read_dir("/sys/block").ok()?.flatten();
+    let found = devices.into_iter().find(|device| {
+        let under = fs::read_to_string(device.path().join("loop/backing_file"));
+        under.is_ok_and(|under| identity(Path::new(under.trim_end_matches('\n'))) == Some(file))
+    });
+    found.map(|device| Path::new("/dev").join(device.file_name()))
+}
+
 /// What to call the module, if it has a pool attached that this block device belongs to.
 pub(super) fn holder(rdev: u64) -> Option<String> {
     held(&mut Control::open().ok()?, rdev)
@@ -157,4 +170,51 @@ fn has_production(to: &mut dyn Exchanger, pool: &PoolAtRow, rdev: u64) -> bool {
         let path = path.map(|property| padded_text(&property.value));
         path.and_then(|path| block_device(Path::new(&path))) == Some(rdev)
     })
+}
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Fake, Pool};
+    use super::*;
+    use nix::sys::stat::makedev;
+
+    #[test]
+    fn rows_come_in_portions() {
+        let pools: Vec<Pool> = (1..=5).map(|n| Pool::new("tank", n)).collect();
+        let found = super::pools(&mut Fake::of(&pools)).unwrap();
+        assert_eq!(found.iter().map(|pool| pool.uuid[0]).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn the_module_is_named_as_the_holder_of_a_save_volume() {
+        let mut fake = Fake::of(&[Pool::new("", 1), Pool::new("tank", 2)]);
+        let said = held(&mut fake, makedev(259, 2)).unwrap();
+        assert_eq!(
+            said,
+            "the kernel module, which has the pool `tank` attached; `rwsnap detach tank` ends that"
+        );
+        let said = held(&mut fake, makedev(259, 1)).unwrap();
+        assert!(said.contains("detach 01010101-0101-0101-0101-010101010101"), "{said}");
+        assert_eq!(held(&mut fake, makedev(259, 3)), None);
+        fake.0.borrow_mut().fails = Some(Errno::EPERM);
+        assert_eq!(held(&mut fake, makedev(259, 2)), None);
+    }
+
+    #[test]
+    fn the_module_is_named_as_the_holder_of_a_production() {
+        let all = fs::read_dir("/dev").unwrap().flatten().map(|entry| entry.path());
+        // Where there are no block devices, nobody can hold one.
+        let Some((path, rdev)) = all.into_iter().find_map(|p| Some((p.clone(), block_device(&p)?)))
+        else {
+            return;
+        };
+        let mut pool = Pool::new("tank", 1).with("prod", KIND_PRODUCTION);
+        assert_eq!(held(&mut Fake::of(&[pool.clone()]), rdev), None);
+        pool.path = path.to_str().unwrap().to_owned();
+        let said = held(&mut Fake::of(&[Pool::new("other", 2), pool]), rdev).unwrap();
+        assert!(said.contains("the pool `tank`"), "{said}");
+    }
 }

@@ -62,6 +62,7 @@ impl Place {
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("RWSNAP_POOL", "save.img").env_remove("RUST_LOG");
         command.env("RWSNAP_RUNTIME_DIR", &self.run);
+        command.env("RWSNAP_CONTROL_DEVICE", self.path("no-module"));
         command
     }
 
