@@ -155,11 +155,9 @@ fn attach(command: &Command, rest: &[u8]) -> Result<KVVec<u8>, Refused> {
         }
         named.push(Named { name, path }, GFP_KERNEL)?;
     }
-    let trust = command.flags.get() & FLAG_FORCE != 0;
     let pool = pools::attach(&Request {
         save,
         named: &named,
-        trust,
     })?;
     rows(pool_row(&pool)?.as_bytes())
 }

@@ -18,6 +18,7 @@ use rwsnap_core::{
         DeviceRow,
         EntityRow,
         Name,
+        NameRow,
         Refusal,
         Reply,
         Verb, //
@@ -221,7 +222,13 @@ impl Pool {
             return Err(Refused::because(Refusal::WrongKind));
         }
         if !disk.retire() {
-            return Err(Refused::because(Refusal::Busy));
+            let mut open = KVec::new();
+            let row = NameRow {
+                name: *name,
+                frees: 0.into(),
+            };
+            open.push(row, GFP_KERNEL)?;
+            return Err(Refused::blocked(Refusal::OpenForWriting, open));
         }
         self.drop_disk(&disk);
         Ok(())

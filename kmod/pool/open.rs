@@ -68,11 +68,11 @@ const DELTA_RECORDS: u32 = 1 << 16;
 const COPY_BYTES: u32 = 16 << 20;
 const COPY_UNITS: u32 = 512;
 
-/// A production that was named when the pool was attached: it moved, or is to be trusted.
+/// A production that was named when the pool was attached.
 pub(crate) struct Named<'a> {
-    /// Its name.
+    /// Its name; empty for the only one.
     pub(crate) name: &'a [u8],
-    /// Where it is.
+    /// Where it is; empty if it is to be used even though it was changed.
     pub(crate) path: &'a [u8],
 }
 
@@ -80,10 +80,23 @@ pub(crate) struct Named<'a> {
 pub(crate) struct Request<'a> {
     /// The save volume's path.
     pub(crate) save: &'a [u8],
-    /// Productions that moved.
+    /// Productions that moved, or that are to be trusted.
     pub(crate) named: &'a [Named<'a>],
-    /// Use those that are named even if they were changed.
-    pub(crate) trust: bool,
+}
+
+impl Request<'_> {
+    /// Where a production is that moved.
+    fn moved(&self, known: &Production, only: bool) -> Option<&[u8]> {
+        let mut named = self.named.iter().filter(|named| known.is(named.name, only));
+        named
+            .find(|named| !named.path.is_empty())
+            .map(|named| named.path)
+    }
+
+    fn trusts(&self, known: &Production, only: bool) -> bool {
+        let mut named = self.named.iter().filter(|named| known.is(named.name, only));
+        named.any(|named| named.path.is_empty())
+    }
 }
 
 /// A production as the core knows it.
@@ -91,6 +104,12 @@ struct Production {
     name: rwsnap_core::control::Name,
     dev: Dev,
     path: KVec<u8>,
+}
+
+impl Production {
+    fn is(&self, name: &[u8], only: bool) -> bool {
+        self.name.bytes() == name || (only && name.is_empty())
+    }
 }
 
 fn c_path(path: &[u8]) -> Result<CString> {
@@ -268,21 +287,21 @@ impl Pool {
     }
 
     fn find_productions(self: &Arc<Self>, request: &Request<'_>) -> Result<(), Refused> {
+        let all = self.productions()?;
+        let only = all.len() == 1;
         for named in request.named {
-            if !self
-                .productions()?
-                .iter()
-                .any(|known| known.name.bytes() == named.name)
-            {
+            if !all.iter().any(|known| known.is(named.name, only)) {
                 return Err(Refused::said(fmt!(
                     "the pool has no production `{}`",
                     shown(named.name)
                 )));
             }
         }
-        for production in self.productions()? {
-            if let Err(why) = self.find_production(&production, request) {
-                pr_warn!("`{}` is offline: {}\n", production.name.text(), why.text());
+        for known in &all {
+            let path = request.moved(known, only).unwrap_or(&known.path);
+            let trust = request.trusts(known, only);
+            if let Err(why) = self.bring_online(known, path, trust) {
+                pr_warn!("`{}` is offline: {}\n", known.name.text(), why.text());
             }
         }
         Ok(())
@@ -309,16 +328,10 @@ impl Pool {
         Ok(found)
     }
 
-    fn find_production(&self, known: &Production, request: &Request<'_>) -> Result<(), Refused> {
-        let named = request
-            .named
-            .iter()
-            .find(|named| named.name == known.name.bytes());
-        let path = named.map_or(known.path.as_slice(), |named| named.path);
+    fn bring_online(&self, known: &Production, path: &[u8], trust: bool) -> Result<(), Refused> {
         let lower = open_device(path)?;
         let device = lower.device();
         let print = print(&lower, device.size)?;
-        let trust = named.is_some() && request.trust;
         let online = self.with_core(|core| core.online(known.dev, device, print, trust));
         online.ok_or(ENODEV)?.map_err(|why| match why {
             Refusal::Lost => Refused::said(fmt!(

@@ -84,7 +84,8 @@ numbered!(
         Flush = 260,
         /// Module: attaches a pool. Behind the command stand `limit` bytes, strings that each end
         /// with a zero byte: the path of the save volume, then pairs of the name of a production
-        /// and its path, for those that moved. One `PoolAtRow`.
+        /// (empty for the only one) and its path, for those that moved; with an empty path, it is
+        /// used although it was changed. One `PoolAtRow`.
         AttachPool = 512,
         /// Module: detaches the pool. Refused as long as a device of it is open.
         DetachPool = 513,

@@ -38,6 +38,10 @@ pub(super) struct Attach {
     /// Where a production volume is now, if it moved
     #[arg(long, value_name = "NAME=PATH", value_parser = args::located)]
     production: Vec<Located>,
+    /// Use a production volume although it was changed while rwsnap did not look: its snapshots
+    /// show the changes wherever they hold no copy
+    #[arg(long, value_name = "NAME", value_parser = args::name)]
+    trust: Vec<Name>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -112,7 +116,8 @@ impl Attach {
         named.filter(|name| !is_there(name)).collect()
     }
 
-    /// The save volume's path, then names and paths of productions, a zero byte behind each.
+    /// The save volume's path, then names and paths of productions, a zero byte behind each; the
+    /// path of one that is to be trusted is empty.
     fn paths(&self) -> Outcome<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut put = |part: &[u8]| {
@@ -123,6 +128,10 @@ impl Attach {
         for production in &self.production {
             put(production.name.as_deref().unwrap_or_default().as_bytes());
             put(absolute(&production.path)?.as_os_str().as_bytes());
+        }
+        for name in &self.trust {
+            put(name.bytes());
+            put(&[]);
         }
         Ok(bytes)
     }
