@@ -34,6 +34,7 @@ mod get;
 mod hold;
 mod info;
 mod list;
+mod lossy;
 mod man;
 mod map;
 mod read;
@@ -165,6 +166,8 @@ enum Verb {
     Completions(completions::Completions),
     Man(man::Man),
     #[command(hide = true)]
+    Lossy(lossy::Lossy),
+    #[command(hide = true)]
     Storm(storm::Storm),
 }
 
@@ -199,6 +202,7 @@ impl Verb {
             Self::Bench(verb) => return verb.run(global),
             Self::Completions(verb) => verb.run(),
             Self::Man(verb) => verb.run(global),
+            Self::Lossy(verb) => verb.run(),
             Self::Storm(verb) => return verb.run(global.verbose > 0),
         }
         .map(|()| 0)
