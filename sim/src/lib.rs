@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod lossy;
 pub mod nbd;
 pub mod platform;
 pub mod server;

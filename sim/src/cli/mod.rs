@@ -39,6 +39,7 @@ mod hide;
 mod hold;
 mod info;
 mod list;
+mod lossy;
 mod man;
 mod map;
 mod read;
@@ -175,6 +176,8 @@ enum Verb {
     Completions(completions::Completions),
     Man(man::Man),
     #[command(hide = true)]
+    Lossy(lossy::Lossy),
+    #[command(hide = true)]
     Storm(storm::Storm),
 }
 
@@ -213,6 +216,7 @@ impl Verb {
             Self::Bench(verb) => return verb.run(global),
             Self::Completions(verb) => verb.run(),
             Self::Man(verb) => verb.run(global),
+            Self::Lossy(verb) => verb.run(),
             Self::Storm(verb) => return verb.run(global.verbose > 0),
         }
         .map(|()| 0)

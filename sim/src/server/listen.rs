@@ -103,7 +103,7 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
 
 /// Listens on a Unix socket that only its owner can reach; one that a dead server left is
 /// replaced.
-fn unix(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn unix(path: &Path) -> io::Result<OwnedFd> {
     let name = path.display().to_string();
     // A socket refuses clients between bind and listen: nobody must take it for a dead one's.
     let _folder = path.parent().and_then(|folder| sockets::lock(folder, PATIENCE));

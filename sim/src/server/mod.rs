@@ -42,4 +42,5 @@ mod volume;
 mod work;
 
 pub use config::{Begin, Config, Find, Limits, Listen, Plain, Pool, Ready, Served};
+pub(crate) use listen::unix;
 pub use run::run;

@@ -21,24 +21,8 @@ const PATIENCE: u64 = 200_000;
 
 /// What a crash leaves of all disks.
 pub(super) fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
-    let torn = rng.pick(&[0, 0, 20, 100]);
-    let style = rng.below(6);
-    let favourite = rng.index(disks.len());
-    let tails = torn != 0 && rng.chance(25);
-    let within = rng.pick(&[0, 0, 0, 0, 0, 0, 50, 100]);
-    let image = |(dev, disk): (usize, &Disk)| {
-        let keep = match style {
-            0 => 0,
-            1 => 100,
-            2 if dev == favourite => 0,
-            2 => 100,
-            3 if dev == favourite => 100,
-            3 => 0,
-            _ => rng.pick(&[10, 50, 90]),
-        };
-        disk.crashed(Survive { seed: rng.next(), keep, torn, tails, within })
-    };
-    disks.iter().enumerate().map(image).collect()
+    let survive = Survive::drawn(disks.len(), rng);
+    disks.iter().zip(survive).map(|(disk, survive)| disk.crashed(survive)).collect()
 }
 
 /// A core on these disks, opened and started. In `again` of a thousand steps of the opening it

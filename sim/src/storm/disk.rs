@@ -67,7 +67,7 @@ pub(super) struct Flushing(u64);
 
 /// What outlives a crash, decided by hashing alone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Survive {
+pub(crate) struct Survive {
     /// Decides.
     pub seed: u64,
     /// Percent of the writes that are kept.
@@ -82,7 +82,30 @@ pub(super) struct Survive {
 }
 
 impl Survive {
-    fn keeps(&self, write: u64, (first, blocks): (u64, u64), block: u64) -> bool {
+    /// What a crash leaves of each of several disks.
+    pub(crate) fn drawn(disks: usize, rng: &mut Rng) -> Vec<Self> {
+        let torn = rng.pick(&[0, 0, 20, 100]);
+        let style = rng.below(6);
+        let favourite = rng.index(disks);
+        let tails = torn != 0 && rng.chance(25);
+        let within = rng.pick(&[0, 0, 0, 0, 0, 0, 50, 100]);
+        let of = |disk| {
+            let keep = match style {
+                0 => 0,
+                1 => 100,
+                2 if disk == favourite => 0,
+                2 => 100,
+                3 if disk == favourite => 100,
+                3 => 0,
+                _ => rng.pick(&[10, 50, 90]),
+            };
+            Self { seed: rng.next(), keep, torn, tails, within }
+        };
+        (0..disks).map(of).collect()
+    }
+
+    /// Whether a block of a write is kept; the write has its first block and how many.
+    pub(crate) fn keeps(&self, write: u64, (first, blocks): (u64, u64), block: u64) -> bool {
         let own = mix(self.seed ^ mix(write));
         if own % 100 >= self.torn {
             return mix(own) % 100 < self.keep;

@@ -40,5 +40,7 @@ mod tests;
 mod trace;
 mod watch;
 
+pub(crate) use disk::Survive;
+pub(crate) use rng::Rng;
 pub use run::{main, Options, Summary, Violation};
 pub use tally::{Kinds, Tally};
