@@ -184,7 +184,7 @@ mod tests {
 
     fn attach(save: &str, production: &[&str]) -> Attach {
         let production = production.iter().map(|text| args::located(text).unwrap()).collect();
-        Attach { save: PathBuf::from(save), production, json: false }
+        Attach { save: PathBuf::from(save), production, trust: Vec::new(), json: false }
     }
 
     #[test]
