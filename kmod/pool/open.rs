@@ -133,6 +133,7 @@ pub(crate) fn open_device(path: &[u8]) -> Result<Lower, Refused> {
 }
 
 /// Finds the superblock that counts.
+#[inline(never)]
 fn superblock(lower: &Lower, path: &[u8]) -> Result<KBox<Superblock>, Refused> {
     let mut finder = KBox::new(Finder::NEW, GFP_KERNEL)?;
     let mut bytes = KVec::from_elem(0_u8, 4096, GFP_KERNEL)?;
@@ -204,6 +205,7 @@ impl Pool {
         Ok(pool)
     }
 
+    #[inline(never)]
     fn new(path: &[u8], superblock: &Superblock, save: Lower) -> Result<Arc<Self>, Refused> {
         let limits = limits(superblock, 0);
         let chunk = superblock.chunk.get();
@@ -245,6 +247,7 @@ impl Pool {
         Ok(pool)
     }
 
+    #[inline(never)]
     fn open(
         self: &Arc<Self>,
         superblock: &Superblock,
@@ -278,6 +281,7 @@ impl Pool {
         Ok(())
     }
 
+    #[inline(never)]
     fn begin(&self, superblock: &Superblock, delta: u32) -> Result<(), Refused> {
         let save = super::steps::save(self).ok_or(ENODEV)?.device();
         let limits = limits(superblock, delta);
@@ -286,6 +290,7 @@ impl Pool {
         Ok(())
     }
 
+    #[inline(never)]
     fn find_productions(self: &Arc<Self>, request: &Request<'_>) -> Result<(), Refused> {
         let all = self.productions()?;
         let only = all.len() == 1;
@@ -328,6 +333,7 @@ impl Pool {
         Ok(found)
     }
 
+    #[inline(never)]
     fn bring_online(&self, known: &Production, path: &[u8], trust: bool) -> Result<(), Refused> {
         let lower = open_device(path)?;
         let device = lower.device();
