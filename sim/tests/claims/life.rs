@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::host::Host;
 use super::model::Contents;
 use super::program::Program;
 use super::report;
@@ -36,23 +37,27 @@ pub(crate) fn create(world: &mut World, words: &[String]) -> Result<(), String> 
 /// `serve`: serves the pool, or goes on serving it after a crash.
 pub(crate) fn serve(world: &mut World, _: &[String]) -> Result<(), String> {
     let program = world.program()?;
-    let server = program.serve(&world.socket())?;
+    let host = Host::begin(world.media.driver(), program, &world.socket())?;
     world.chunk = report::chunk(program)?;
-    world.server = Some(server);
+    world.host = Some(host);
     Ok(())
 }
 
 /// `stop`: ends the server as an operator does.
 pub(crate) fn stop(world: &mut World, _: &[String]) -> Result<(), String> {
-    world.client = None;
-    world.program()?.ok(&["stop"])?;
-    world.server.take().ok_or("there is no server")?.ended()
+    leave(world)?.stop(world.program()?)
 }
 
 /// `kill9`: ends the server at once. Everything that was written before was flushed by then.
 pub(crate) fn kill9(world: &mut World, _: &[String]) -> Result<(), String> {
-    world.client = None;
-    world.server.take().ok_or("there is no server")?.kill()
+    leave(world)?.kill()
+}
+
+/// Lets go of all volumes, and forgets where they were found; gives who served them.
+fn leave(world: &mut World) -> Result<Host, String> {
+    world.door = None;
+    world.marks.retain(|mark, _| !mark.starts_with("node of "));
+    world.host.take().ok_or_else(|| "the pool is not served".to_owned())
 }
 
 /// `check`: the pool at rest is sound.
@@ -132,9 +137,9 @@ pub(crate) fn forget(world: &mut World, head: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends the client's connection to a volume; the server may take a moment to notice.
+/// Lets go of a volume; the server may take a moment to notice.
 pub(crate) fn let_go(world: &mut World, name: &str) -> Result<(), String> {
-    world.ask(&format!("drop {name}"), &[])?;
+    world.door()?.close(name)?;
     let begun = Instant::now();
     while report::opens(world.program()?, name)? > 0 {
         if begun.elapsed() > Duration::from_secs(10) {

@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::Load;
 use super::life::{adopt, forget, let_go};
 use super::model::ANY;
 use super::report::{self, Progress};
@@ -135,19 +134,20 @@ pub(crate) fn settled(world: &mut World, words: &[String]) -> Result<(), String>
 }
 
 /// `fio VOLUME AT LENGTH SECONDS`: reads and writes with verification in the background, in a range
-/// that nobody else looks at. `fio wait`: none of them was wrong, and there were some of each.
+/// that nobody else looks at; on the module's devices by threads of the test's own. `fio wait`:
+/// none of them was wrong, and there were some of each.
 pub(crate) fn fio(world: &mut World, words: &[String]) -> Result<(), String> {
     if word(words, 1, "a volume")? == "wait" {
-        let load = world.load.take().ok_or("fio does not run")?;
-        let (reads, writes) = load.wait()?;
-        println!("fio: {reads} reads and {writes} writes were served, all of them right");
-        return if reads > 0 && writes > 0 { Ok(()) } else { Err("fio did nothing".to_owned()) };
+        let load = world.load.take().ok_or("no load is there")?;
+        let (reads, writes) = load()?;
+        println!("load: {reads} reads and {writes} writes were served, all of them right");
+        return if reads > 0 && writes > 0 { Ok(()) } else { Err("load did nothing".to_owned()) };
     }
     let name = word(words, 1, "a volume")?;
     let (at, bytes) = (size(word(words, 2, "a place")?)?, size(word(words, 3, "a length")?)?);
+    let seconds = size(word(words, 4, "seconds")?)?;
     let chunk = world.chunk;
     world.model.get_mut(name)?.write(at, bytes, ANY, chunk);
-    let (uri, folder) = (world.uri(name), world.media.folder().to_owned());
-    world.load = Some(Load::start(&uri, at, bytes, word(words, 4, "seconds")?, &folder));
+    world.load = Some(world.door()?.load(name, at, bytes, seconds)?);
     Ok(())
 }
