@@ -80,7 +80,8 @@ pub(crate) fn expect(world: &mut World, words: &[String]) -> Result<(), String> 
     world.model.get(name)?.compare(at, &data)
 }
 
-/// `verify [NAME...]`: these, or all there are, hold what they should, read whole by another client.
+/// `verify [NAME...]`: these, or all there are, hold what they should, read whole by another
+/// client.
 pub(crate) fn verify(world: &mut World, words: &[String]) -> Result<(), String> {
     let named = words.get(1..).unwrap_or(&[]);
     let all: Vec<_> = world.model.names().into_iter().collect();
