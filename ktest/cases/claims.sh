@@ -1,40 +1,30 @@
-#!/bin/sh
 # SPDX-License-Identifier: MIT
-# The 17 tests of the claims, from the same scenarios as in userspace
-# disks: none
-# limit: 900
 #
-# /claims is the binary of `cargo test --release -p rwsnap --test claims --no-run`. Its volumes are
-# loop devices with blocks of 512 and of 4096 bytes over files in memory; each scenario attaches a
-# pool of its own, detaches it at the end, and has it checked.
+# title: the 17 tests of the claims, from the scenarios of userspace
+# time: 600
+#
+# /claims is the binary of `cargo test --release -p rwsnap --test claims --no-run`, copied. Volumes
+# are loop devices over files in memory; each scenario attaches a pool of its own, detaches it at
+# its end, and has it checked. claims_4096.sh does the same on devices with blocks of 4096 bytes.
+. /ktest/cases/lib.sh
 
 # Seconds that one test may take.
-ONE=300
+ONE=$((150 * SLOWNESS))
 
-export RWSNAP_MEDIUM=module
-export RWSNAP_PROGRAM="${RWSNAP_PROGRAM:-$(command -v rwsnap)}"
-export RWSNAP_RUNTIME_DIR=/tmp/claims/run
-export TMPDIR=/tmp/claims
+export RWSNAP_MEDIUM="${CLAIMS_MEDIUM:-module-512}"
+RWSNAP_PROGRAM=$(command -v rwsnap)
+export RWSNAP_PROGRAM TMPDIR="$W"
 
-mkdir -p "$TMPDIR"
-mount -t tmpfs -o size=75% claims "$TMPDIR" || exit 1
+need_module
+modprobe -q loop
+tests=$(/claims --list --format terse claim_ 2>"$W/said" | sed -n 's/: test$//p')
+is "there are 17 tests" 17 sh -c "echo $(echo "$tests" | wc -w)"
 
-tests=$(/claims --list --format terse claim_ | sed -n 's/: test$//p')
-
-echo "KTAP version 1"
-echo "1..17"
-number=0
-failed=0
+# One that fails does not keep the others from being seen.
 for test in $tests; do
-    number=$((number + 1))
-    if timeout "$ONE" /claims --exact "$test" --test-threads 1 >"$TMPDIR/said" 2>&1; then
-        echo "ok $number $test"
+    if run timeout "$ONE" /claims --exact "$test" --test-threads 1; then
+        ok "$test"
     else
-        sed 's/^/# /' "$TMPDIR/said"
-        echo "not ok $number $test"
-        failed=1
+        { echo "exit $rc"; grep -A 3 'panicked at' "$W/said"; } | not_ok "$test"
     fi
 done
-
-umount "$TMPDIR" || echo "# volumes of a test that failed are still in use"
-[ "$number" -eq 17 ] && [ "$failed" -eq 0 ]

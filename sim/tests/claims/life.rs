@@ -92,7 +92,7 @@ pub(crate) fn refresh(world: &mut World, words: &[String]) -> Result<(), String>
     option("to").into_iter().for_each(|to| command.extend(["--to", to]));
     option("keep").into_iter().for_each(|keep| command.extend(["--keep", keep]));
     let_go(world, name)?;
-    world.program()?.ok(&command)?;
+    world.change(&command)?;
     let from = match (option("to"), option("of")) {
         (Some(snapshot), None) => snapshot.to_owned(),
         (None, Some(volume)) => {
@@ -156,7 +156,7 @@ pub(crate) fn destroy(world: &mut World, words: &[String]) -> Result<(), String>
         let_go(world, name)?;
     }
     let command: Vec<_> = words.iter().map(String::as_str).collect();
-    world.program()?.ok(&command)?;
+    world.change(&command)?;
     words.iter().skip(1).try_for_each(|name| world.model.remove(name).map(|_| ()))
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn destroy(world: &mut World, words: &[String]) -> Result<(), String>
 pub(crate) fn rename(world: &mut World, words: &[String]) -> Result<(), String> {
     let (old, new) = (word(words, 1, "a name")?, word(words, 2, "a new name")?);
     let_go(world, old)?;
-    world.program()?.ok(&["rename", old, new])?;
+    world.change(&["rename", old, new])?;
     let contents = world.model.remove(old)?;
     world.model.put(new, contents);
     Ok(())

@@ -14,7 +14,8 @@ use super::model::fill;
 /// Bytes of the save volume.
 const SAVE_BYTES: u64 = 512 << 20;
 
-/// Says on which media scenarios run: `module` for those of the kernel module, else the server's.
+/// Says on which media scenarios run: `module` for those of the kernel module, `module-512` or
+/// `module-4096` for one of them; those of the server if it is not set.
 const CHOICE: &str = "RWSNAP_MEDIUM";
 
 /// Who serves the pool.
@@ -47,7 +48,9 @@ impl Medium {
         match std::env::var(CHOICE).as_deref() {
             Err(_) | Ok("") => &[Self::File, Self::Loop512, Self::Loop4096],
             Ok("module") => &[Self::Module512, Self::Module4096],
-            Ok(other) => panic!("{CHOICE}={other}: it is `module`, or not set"),
+            Ok("module-512") => &[Self::Module512],
+            Ok("module-4096") => &[Self::Module4096],
+            Ok(other) => panic!("{CHOICE}={other}: module, module-512, module-4096, or not set"),
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn restore(world: &mut World, words: &[String]) -> Result<(), String>
     }
     // A client that holds it open for writing would stand in the way.
     let_go(world, name)?;
-    world.program()?.ok(&command)?;
+    world.change(&command)?;
     if !has("no-undo") {
         adopt(world, &format!("{name}@before-restore"), name)?;
     }
@@ -104,7 +104,7 @@ fn settle_down(world: &World, name: &str) -> Result<(), String> {
 pub(crate) fn cancel(world: &mut World, words: &[String]) -> Result<(), String> {
     let name = word(words, 1, "a volume")?;
     let_go(world, name)?;
-    world.program()?.ok(&["restore", name, "--cancel"])?;
+    world.change(&["restore", name, "--cancel"])?;
     let head = format!("{name}@before-restore-");
     let number = |n: &String| n.strip_prefix(&head)?.parse::<u64>().ok();
     let newest = world.model.names().iter().filter_map(number).max();

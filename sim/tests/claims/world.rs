@@ -125,6 +125,15 @@ impl World {
         self.program.as_ref().ok_or_else(|| "there is no pool yet".to_owned())
     }
 
+    /// Runs a command that needs volumes that nobody uses. Devices have been let go of by then, but
+    /// whoever looks at each that was written to, as udev does, may be there for a moment.
+    pub(crate) fn change(&self, command: &[&str]) -> Result<(), String> {
+        match self.media.driver() {
+            Driver::Server => self.program()?.ok(command).map(drop),
+            Driver::Module => self.program()?.patiently(command),
+        }
+    }
+
     /// The socket of the server.
     pub(crate) fn socket(&self) -> PathBuf {
         self.media.folder().join("nbd.sock")
