@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::life::{adopt, forget, let_go};
+use super::media::Driver;
 use super::model::ANY;
 use super::report::{self, Progress};
 use super::script::{size, word};
@@ -13,8 +14,14 @@ use super::world::World;
 /// How long a merge of a test's volumes may take, and a step of it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Bytes a second while a merge is driven to a part of its way.
-const RATE: &str = "16M";
+/// Bytes a second while a merge is driven to a part of its way: slow enough for commands that look
+/// at it and stop it there, which take long in an emulated machine.
+const fn rate(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Server => "16M",
+        Driver::Module => "4M",
+    }
+}
 
 /// `restore VOLUME from X [old-first] [no-undo] [paused]`: once it returns, the volume reads as X.
 /// The snapshots that it makes come into the model under the names they have.
@@ -68,7 +75,7 @@ pub(crate) fn merge(world: &mut World, words: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let percent = size(word(words, 3, "a percentage")?)?;
-    world.program()?.ok(&["restore", name, "--rate", RATE])?;
+    world.program()?.ok(&["restore", name, "--rate", rate(world.media.driver())])?;
     loop {
         let now = progress(world, name)?;
         if now.total > 0 && now.done * 100 >= now.total * percent {
