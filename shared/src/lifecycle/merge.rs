@@ -97,8 +97,8 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) total: u64,
     pub(crate) reads: u64,
     pub(crate) writes: u64,
-    /// Bytes that may be merged before the next tick, if there is a rate; less than zero if more was
-    /// begun than that.
+    /// Bytes that may be merged before the next tick, if there is a rate; less than zero if more
+    /// than that was begun.
     pub(super) tokens: i64,
     pub(super) last_ns: u64,
     /// Commands that wait until the merge has stopped.
