@@ -97,8 +97,9 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) total: u64,
     pub(crate) reads: u64,
     pub(crate) writes: u64,
-    /// Bytes that may be merged before the next tick, if there is a rate.
-    pub(super) tokens: u64,
+    /// Bytes that may be merged before the next tick, if there is a rate; less than zero if more
+    /// than that was begun.
+    pub(super) tokens: i64,
     pub(super) last_ns: u64,
     /// Commands that wait until the merge has stopped.
     pub(crate) enders: Queue,
@@ -348,6 +349,7 @@ impl<P: Platform> Core<P> {
         task.word = word;
         task.aux = j;
         self.lifecycle.merge.words = self.lifecycle.merge.words.saturating_add(1);
+        self.spend_word();
         self.ready(t);
     }
 

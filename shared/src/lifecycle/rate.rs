@@ -12,7 +12,7 @@ impl<P: Platform> Core<P> {
     pub(super) fn may_merge(&self) -> bool {
         let m = &self.lifecycle.merge;
         let rate = self.merge_rate();
-        let spent = rate != u64::MAX && m.tokens == 0 && !m.counting;
+        let spent = rate != u64::MAX && m.tokens <= 0 && !m.counting;
         let busy = m.words >= WORDS || self.units.left() < 192 || self.tasks.left() < 8;
         !(m.jobs.left() == 0
             || m.starved != 0
@@ -27,11 +27,32 @@ impl<P: Platform> Core<P> {
         self.catalog.get(id).and_then(Entity::restoring).map_or(0, |r| r.rate.get())
     }
 
-    /// Takes the bytes of a word out of what the rate allows.
-    pub(crate) fn spend(&mut self, chunks: u32) {
-        let bytes = u64::from(chunks) << self.geometry.shift();
-        let m = &mut self.lifecycle.merge;
-        m.tokens = m.tokens.saturating_sub(bytes);
+    /// Whether a rate governs the words that are begun now.
+    fn is_rated(&self) -> bool {
+        self.merge_rate() != u64::MAX && !self.lifecycle.merge.counting && !self.space.full
+    }
+
+    /// Takes the bytes of a word that is begun out of what the rate allows: all of them, because
+    /// many words begin before the first of them knows which of its chunks it will copy.
+    pub(super) fn spend_word(&mut self) {
+        if self.is_rated() {
+            let bytes = self.bytes_of(64);
+            let m = &mut self.lifecycle.merge;
+            m.tokens = m.tokens.saturating_sub(bytes);
+        }
+    }
+
+    /// So many chunks of a word are not copied.
+    pub(super) fn give_back(&mut self, chunks: u32) {
+        if self.is_rated() {
+            let bytes = self.bytes_of(chunks);
+            let m = &mut self.lifecycle.merge;
+            m.tokens = m.tokens.saturating_add(bytes);
+        }
+    }
+
+    fn bytes_of(&self, chunks: u32) -> i64 {
+        i64::from(chunks) << self.geometry.shift()
     }
 
     /// The clock has moved: the rate allows some more.
@@ -42,12 +63,14 @@ impl<P: Platform> Core<P> {
             return;
         }
         if rate == u64::MAX {
+            m.tokens = 0;
             return self.wake_plan();
         }
         let passed_us = self.now_ns.saturating_sub(m.last_ns).min(1_000_000_000) / 1000;
         m.last_ns = self.now_ns;
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let more = rate.saturating_mul(passed_us) / 1_000_000;
-        m.tokens = m.tokens.saturating_add(more).min(rate.max(1));
+        m.tokens = m.tokens.saturating_add(signed(more)).min(signed(rate));
         self.wake_plan();
     }
 

@@ -156,13 +156,13 @@ impl<P: Platform> Core<P> {
         let job = self.job(t);
         job.set = set;
         job.in_m = in_m;
+        self.give_back(set.count_zeros());
         if set == 0 {
             return self.end_word(t, skipped);
         }
         if skipped {
             self.lifecycle.merge.again = true;
         }
-        self.spend(set.count_ones());
         self.lock_to_save(t);
     }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::host::Host;
 use super::model::Contents;
 use super::program::Program;
 use super::report;
@@ -36,23 +37,27 @@ pub(crate) fn create(world: &mut World, words: &[String]) -> Result<(), String> 
 /// `serve`: serves the pool, or goes on serving it after a crash.
 pub(crate) fn serve(world: &mut World, _: &[String]) -> Result<(), String> {
     let program = world.program()?;
-    let server = program.serve(&world.socket())?;
+    let host = Host::begin(world.media.driver(), program, &world.socket())?;
     world.chunk = report::chunk(program)?;
-    world.server = Some(server);
+    world.host = Some(host);
     Ok(())
 }
 
 /// `stop`: ends the server as an operator does.
 pub(crate) fn stop(world: &mut World, _: &[String]) -> Result<(), String> {
-    world.client = None;
-    world.program()?.ok(&["stop"])?;
-    world.server.take().ok_or("there is no server")?.ended()
+    leave(world)?.stop(world.program()?)
 }
 
 /// `kill9`: ends the server at once. Everything that was written before was flushed by then.
 pub(crate) fn kill9(world: &mut World, _: &[String]) -> Result<(), String> {
-    world.client = None;
-    world.server.take().ok_or("there is no server")?.kill()
+    leave(world)?.kill()
+}
+
+/// Lets go of all volumes, and forgets where they were found; gives who served them.
+fn leave(world: &mut World) -> Result<Host, String> {
+    world.door = None;
+    world.marks.retain(|mark, _| !mark.starts_with("node of "));
+    world.host.take().ok_or_else(|| "the pool is not served".to_owned())
 }
 
 /// `check`: the pool at rest is sound.
@@ -87,7 +92,7 @@ pub(crate) fn refresh(world: &mut World, words: &[String]) -> Result<(), String>
     option("to").into_iter().for_each(|to| command.extend(["--to", to]));
     option("keep").into_iter().for_each(|keep| command.extend(["--keep", keep]));
     let_go(world, name)?;
-    world.program()?.ok(&command)?;
+    world.change(&command)?;
     let from = match (option("to"), option("of")) {
         (Some(snapshot), None) => snapshot.to_owned(),
         (None, Some(volume)) => {
@@ -132,9 +137,9 @@ pub(crate) fn forget(world: &mut World, head: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends the client's connection to a volume; the server may take a moment to notice.
+/// Lets go of a volume; the server may take a moment to notice.
 pub(crate) fn let_go(world: &mut World, name: &str) -> Result<(), String> {
-    world.ask(&format!("drop {name}"), &[])?;
+    world.door()?.close(name)?;
     let begun = Instant::now();
     while report::opens(world.program()?, name)? > 0 {
         if begun.elapsed() > Duration::from_secs(10) {
@@ -151,7 +156,7 @@ pub(crate) fn destroy(world: &mut World, words: &[String]) -> Result<(), String>
         let_go(world, name)?;
     }
     let command: Vec<_> = words.iter().map(String::as_str).collect();
-    world.program()?.ok(&command)?;
+    world.change(&command)?;
     words.iter().skip(1).try_for_each(|name| world.model.remove(name).map(|_| ()))
 }
 
@@ -159,7 +164,7 @@ pub(crate) fn destroy(world: &mut World, words: &[String]) -> Result<(), String>
 pub(crate) fn rename(world: &mut World, words: &[String]) -> Result<(), String> {
     let (old, new) = (word(words, 1, "a name")?, word(words, 2, "a new name")?);
     let_go(world, old)?;
-    world.program()?.ok(&["rename", old, new])?;
+    world.change(&["rename", old, new])?;
     let contents = world.model.remove(old)?;
     world.model.put(new, contents);
     Ok(())

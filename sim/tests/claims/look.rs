@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::client;
 use super::model::{fill, length, pattern, BYTE};
 use super::report::{self, Run};
 use super::script::{size, word};
@@ -32,8 +31,8 @@ pub(crate) fn write(world: &mut World, words: &[String]) -> Result<(), String> {
     let (name, at, bytes) = place(world, words)?;
     let pattern = pattern(word(words, 4, "a pattern")?)?;
     let data = fill(pattern, at, bytes);
-    world.ask(&format!("write {name} {at} {bytes} 0"), &data)?;
-    world.ask(&format!("flush {name}"), &[])?;
+    world.door()?.write(name, at, &data)?;
+    world.door()?.flush(name)?;
     let chunk = world.chunk;
     world.model.get_mut(name)?.write(at, bytes, pattern, chunk);
     Ok(())
@@ -41,18 +40,20 @@ pub(crate) fn write(world: &mut World, words: &[String]) -> Result<(), String> {
 
 /// `zero VOLUME AT LENGTH`
 pub(crate) fn zero(world: &mut World, words: &[String]) -> Result<(), String> {
-    clear(world, words, "zero", " 0")
+    let (name, at, bytes) = place(world, words)?;
+    world.door()?.zero(name, at, bytes)?;
+    cleared(world, name, at, bytes)
 }
 
 /// `discard VOLUME AT LENGTH`: on a clone, which reads as zeros from then on.
 pub(crate) fn discard(world: &mut World, words: &[String]) -> Result<(), String> {
-    clear(world, words, "trim", "")
+    let (name, at, bytes) = place(world, words)?;
+    world.door()?.discard(name, at, bytes)?;
+    cleared(world, name, at, bytes)
 }
 
-fn clear(world: &mut World, words: &[String], verb: &str, flags: &str) -> Result<(), String> {
-    let (name, at, bytes) = place(world, words)?;
-    world.ask(&format!("{verb} {name} {at} {bytes}{flags}"), &[])?;
-    world.ask(&format!("flush {name}"), &[])?;
+fn cleared(world: &mut World, name: &str, at: u64, bytes: u64) -> Result<(), String> {
+    world.door()?.flush(name)?;
     let chunk = world.chunk;
     world.model.get_mut(name)?.write(at, bytes, 0, chunk);
     Ok(())
@@ -60,12 +61,12 @@ fn clear(world: &mut World, words: &[String], verb: &str, flags: &str) -> Result
 
 /// `flush VOLUME`
 pub(crate) fn flush(world: &mut World, words: &[String]) -> Result<(), String> {
-    world.ask(&format!("flush {}", word(words, 1, "a volume")?), &[]).map(|_| ())
+    world.door()?.flush(word(words, 1, "a volume")?)
 }
 
 /// `close VOLUME`: the client lets go of it.
 pub(crate) fn close(world: &mut World, words: &[String]) -> Result<(), String> {
-    world.ask(&format!("drop {}", word(words, 1, "a volume")?), &[]).map(|_| ())
+    world.door()?.close(word(words, 1, "a volume")?)
 }
 
 /// `expect VOLUME AT LENGTH PATTERN`: it reads so; the model agrees.
@@ -75,16 +76,17 @@ pub(crate) fn expect(world: &mut World, words: &[String]) -> Result<(), String> 
     let wanted = fill(pattern, at, bytes);
     let model = world.model.get(name)?.compare(at, &wanted);
     model.map_err(|e| format!("the scenario contradicts its own model: {e}"))?;
-    let data = world.ask(&format!("read {name} {at} {bytes}"), &[])?;
+    let data = world.door()?.read(name, at, bytes)?;
     world.model.get(name)?.compare(at, &data)
 }
 
-/// `verify [NAME...]`: these, or all there are, hold what they should, read whole by nbdcopy.
+/// `verify [NAME...]`: these, or all there are, hold what they should, read whole by another
+/// client.
 pub(crate) fn verify(world: &mut World, words: &[String]) -> Result<(), String> {
     let named = words.get(1..).unwrap_or(&[]);
     let all: Vec<_> = world.model.names().into_iter().collect();
     for name in if named.is_empty() { &all } else { named } {
-        let data = client::run("nbdcopy", &[&world.uri(name), "-"])?;
+        let data = world.door()?.whole(name)?;
         let wanted = world.model.get(name)?;
         if data.len() != length(wanted.bytes()) {
             return Err(format!("{name} has {} bytes, not {}", data.len(), wanted.bytes()));
@@ -94,26 +96,20 @@ pub(crate) fn verify(world: &mut World, words: &[String]) -> Result<(), String> 
     Ok(())
 }
 
-/// `same A B`: qemu-img finds the two alike.
+/// `same A B`: another client finds the two alike.
 pub(crate) fn same(world: &mut World, words: &[String]) -> Result<(), String> {
-    let (a, b) = (world.uri(word(words, 1, "a name")?), world.uri(word(words, 2, "a name")?));
-    client::run("qemu-img", &["compare", "-f", "raw", "-F", "raw", &a, &b]).map(|_| ())
+    world.door()?.alike(word(words, 1, "a name")?, word(words, 2, "a name")?)
 }
 
-/// `qemu-io VOLUME AT LENGTH BYTE`: qemu-io writes the byte, and reads it back.
+/// `qemu-io VOLUME AT LENGTH BYTE`: another client writes the byte, and reads it back: qemu-io, or
+/// one that goes through the page cache of the module's device.
 pub(crate) fn qemu_io(world: &mut World, words: &[String]) -> Result<(), String> {
     let (name, at, bytes) = place(world, words)?;
     let byte = pattern(word(words, 4, "a byte")?)?;
-    let write = format!("write -P {byte} {at} {bytes}");
-    let read = format!("read -P {byte} {at} {bytes}");
-    let commands = ["-f", "raw", "-c", &write, "-c", "flush", "-c", &read];
-    let said = client::run("qemu-io", &[&commands[..], &[&world.uri(name)]].concat())?;
-    let said = String::from_utf8_lossy(&said);
-    if said.contains("failed") || said.contains("error") {
-        return Err(said.into_owned());
-    }
+    let byte = u8::try_from(byte).map_err(|e| format!("{byte} is no byte: {e}"))?;
+    world.door()?.visit(name, at, bytes, byte)?;
     let chunk = world.chunk;
-    world.model.get_mut(name)?.write(at, bytes, BYTE + byte, chunk);
+    world.model.get_mut(name)?.write(at, bytes, BYTE + u32::from(byte), chunk);
     Ok(())
 }
 
@@ -199,17 +195,20 @@ pub(crate) fn slots(world: &mut World, words: &[String]) -> Result<(), String> {
     }
 }
 
-/// `identity VOLUME mark|same`: its name, UUID, export and size are what they were.
+/// `identity VOLUME mark|same`: its name, UUID, export and size are what they were; and, for as
+/// long as it is served, where it is found.
 pub(crate) fn identity(world: &mut World, words: &[String]) -> Result<(), String> {
     let name = word(words, 1, "a volume")?;
-    let export = world.ask(&format!("info {name}"), &[])?;
+    let (export, node) = (world.door()?.info(name)?, world.door()?.node(name)?);
     let public = report::identity(world.program()?, name)?;
-    let now = format!("{public} {}", String::from_utf8_lossy(&export));
-    let key = format!("identity of {name}");
+    let now = format!("{public} {export}");
+    let (key, node_key) = (format!("identity of {name}"), format!("node of {name}"));
     if word(words, 2, "mark or same")? == "mark" {
-        world.marks.insert(key, now);
+        world.marks.extend([(key, now), (node_key, node)]);
         return Ok(());
     }
     let before = world.marks.get(&key).ok_or("it was not marked")?;
-    (*before == now).then_some(()).ok_or_else(|| format!("it was {before}, and is {now}"))
+    let found = world.marks.get(&node_key).unwrap_or(&node);
+    let is_same = *before == now && *found == node;
+    is_same.then_some(()).ok_or_else(|| format!("{before} at {found} is {now} at {node}"))
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//! What the volumes lie on: image files, or loop devices over them.
+//! What a scenario runs on: who serves the pool, and what its volumes lie on.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,20 @@ use super::model::fill;
 /// Bytes of the save volume.
 const SAVE_BYTES: u64 = 512 << 20;
 
-/// A kind of volume.
+/// Says on which media scenarios run: `module` for those of the kernel module, `module-512` or
+/// `module-4096` for one of them; those of the server if it is not set.
+const CHOICE: &str = "RWSNAP_MEDIUM";
+
+/// Who serves the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Driver {
+    /// The program, over NBD.
+    Server,
+    /// The kernel module, as block devices.
+    Module,
+}
+
+/// What the volumes lie on, and who serves the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Medium {
     /// An image file.
@@ -23,18 +36,38 @@ pub(crate) enum Medium {
     Loop512,
     /// A loop device with logical blocks of 4096 bytes.
     Loop4096,
+    /// As `Loop512`, below the kernel module.
+    Module512,
+    /// As `Loop4096`, below the kernel module.
+    Module4096,
 }
 
 impl Medium {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::File, Self::Loop512, Self::Loop4096];
+    /// Those that are to be used.
+    pub(crate) fn wanted() -> &'static [Self] {
+        match std::env::var(CHOICE).as_deref() {
+            Err(_) | Ok("") => &[Self::File, Self::Loop512, Self::Loop4096],
+            Ok("module") => &[Self::Module512, Self::Module4096],
+            Ok("module-512") => &[Self::Module512],
+            Ok("module-4096") => &[Self::Module4096],
+            Ok(other) => panic!("{CHOICE}={other}: module, module-512, module-4096, or not set"),
+        }
+    }
+
+    /// Who serves the pool.
+    pub(crate) fn driver(self) -> Driver {
+        match self {
+            Self::File | Self::Loop512 | Self::Loop4096 => Driver::Server,
+            Self::Module512 | Self::Module4096 => Driver::Module,
+        }
+    }
 
     /// Bytes in a logical block of the devices, if they are devices.
     fn block(self) -> Option<&'static str> {
         match self {
             Self::File => None,
-            Self::Loop512 => Some("512"),
-            Self::Loop4096 => Some("4096"),
+            Self::Loop512 | Self::Module512 => Some("512"),
+            Self::Loop4096 | Self::Module4096 => Some("4096"),
         }
     }
 }
@@ -51,6 +84,11 @@ impl Media {
     pub(crate) fn new(medium: Medium) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the volumes");
         Self { medium, loops: Vec::new(), folder }
+    }
+
+    /// Who serves the pool.
+    pub(crate) fn driver(&self) -> Driver {
+        self.medium.driver()
     }
 
     /// Where files of the scenario go.

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::Load;
 use super::life::{adopt, forget, let_go};
+use super::media::Driver;
 use super::model::ANY;
 use super::report::{self, Progress};
 use super::script::{size, word};
@@ -14,8 +14,14 @@ use super::world::World;
 /// How long a merge of a test's volumes may take, and a step of it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Bytes a second while a merge is driven to a part of its way.
-const RATE: &str = "16M";
+/// Bytes a second while a merge is driven to a part of its way: slow enough for commands that look
+/// at it and stop it there, which take long in an emulated machine.
+const fn rate(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Server => "16M",
+        Driver::Module => "4M",
+    }
+}
 
 /// `restore VOLUME from X [old-first] [no-undo] [paused]`: once it returns, the volume reads as X.
 /// The snapshots that it makes come into the model under the names they have.
@@ -36,7 +42,7 @@ pub(crate) fn restore(world: &mut World, words: &[String]) -> Result<(), String>
     }
     // A client that holds it open for writing would stand in the way.
     let_go(world, name)?;
-    world.program()?.ok(&command)?;
+    world.change(&command)?;
     if !has("no-undo") {
         adopt(world, &format!("{name}@before-restore"), name)?;
     }
@@ -69,7 +75,7 @@ pub(crate) fn merge(world: &mut World, words: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let percent = size(word(words, 3, "a percentage")?)?;
-    world.program()?.ok(&["restore", name, "--rate", RATE])?;
+    world.program()?.ok(&["restore", name, "--rate", rate(world.media.driver())])?;
     loop {
         let now = progress(world, name)?;
         if now.total > 0 && now.done * 100 >= now.total * percent {
@@ -105,7 +111,7 @@ fn settle_down(world: &World, name: &str) -> Result<(), String> {
 pub(crate) fn cancel(world: &mut World, words: &[String]) -> Result<(), String> {
     let name = word(words, 1, "a volume")?;
     let_go(world, name)?;
-    world.program()?.ok(&["restore", name, "--cancel"])?;
+    world.change(&["restore", name, "--cancel"])?;
     let head = format!("{name}@before-restore-");
     let number = |n: &String| n.strip_prefix(&head)?.parse::<u64>().ok();
     let newest = world.model.names().iter().filter_map(number).max();
@@ -135,19 +141,20 @@ pub(crate) fn settled(world: &mut World, words: &[String]) -> Result<(), String>
 }
 
 /// `fio VOLUME AT LENGTH SECONDS`: reads and writes with verification in the background, in a range
-/// that nobody else looks at. `fio wait`: none of them was wrong, and there were some of each.
+/// that nobody else looks at; on the module's devices by threads of the test's own. `fio wait`:
+/// none of them was wrong, and there were some of each.
 pub(crate) fn fio(world: &mut World, words: &[String]) -> Result<(), String> {
     if word(words, 1, "a volume")? == "wait" {
-        let load = world.load.take().ok_or("fio does not run")?;
-        let (reads, writes) = load.wait()?;
-        println!("fio: {reads} reads and {writes} writes were served, all of them right");
-        return if reads > 0 && writes > 0 { Ok(()) } else { Err("fio did nothing".to_owned()) };
+        let load = world.load.take().ok_or("no load is there")?;
+        let (reads, writes) = load()?;
+        println!("load: {reads} reads and {writes} writes were served, all of them right");
+        return if reads > 0 && writes > 0 { Ok(()) } else { Err("load did nothing".to_owned()) };
     }
     let name = word(words, 1, "a volume")?;
     let (at, bytes) = (size(word(words, 2, "a place")?)?, size(word(words, 3, "a length")?)?);
+    let seconds = size(word(words, 4, "seconds")?)?;
     let chunk = world.chunk;
     world.model.get_mut(name)?.write(at, bytes, ANY, chunk);
-    let (uri, folder) = (world.uri(name), world.media.folder().to_owned());
-    world.load = Some(Load::start(&uri, at, bytes, word(words, 4, "seconds")?, &folder));
+    world.load = Some(world.door()?.load(name, at, bytes, seconds)?);
     Ok(())
 }

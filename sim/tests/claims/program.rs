@@ -12,7 +12,17 @@ use std::time::{Duration, Instant};
 /// How long a server may take to be ready: a recovery may be part of it.
 const READY: Duration = Duration::from_secs(60);
 
+/// How long somebody who looks at every new device, as udev does, may keep one busy.
+const GLANCE: Duration = Duration::from_secs(10);
+
+/// The program: the one that was built with the tests, or where it has been copied to.
+fn rwsnap() -> Command {
+    let named = std::env::var_os("RWSNAP_PROGRAM");
+    Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_rwsnap").into()))
+}
+
 /// The program, for one pool.
+#[derive(Clone)]
 pub(crate) struct Program {
     save: PathBuf,
     /// Where control sockets lie.
@@ -27,7 +37,7 @@ impl Program {
 
     /// Runs a command on the pool.
     fn run(&self, args: &[&str]) -> Result<Output, String> {
-        let run = Command::new(env!("CARGO_BIN_EXE_rwsnap"))
+        let run = rwsnap()
             .env("RWSNAP_POOL", &self.save)
             .env("RWSNAP_RUNTIME_DIR", &self.run)
             .args(args)
@@ -68,6 +78,24 @@ impl Program {
         self.ok(&["check", &self.save.to_string_lossy()])
     }
 
+    /// Runs a command that has to succeed, if need be after others have let go of a device.
+    pub(crate) fn patiently(&self, args: &[&str]) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            match self.ok(args) {
+                Err(_) if begun.elapsed() < GLANCE => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                last => return last.map(drop),
+            }
+        }
+    }
+
+    /// Gives the pool to the kernel module.
+    pub(crate) fn attach(&self) -> Result<(), String> {
+        self.ok(&["attach", &self.save.to_string_lossy()]).map(drop)
+    }
+
     /// Serves the pool.
     pub(crate) fn serve(&self, socket: &Path) -> Result<Server, String> {
         Server::start(&self.save, &self.run, socket)
@@ -82,7 +110,7 @@ pub(crate) struct Server {
 
 impl Server {
     fn start(save: &Path, run: &Path, socket: &Path) -> Result<Self, String> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rwsnap"))
+        let mut child = rwsnap()
             .env("RWSNAP_RUNTIME_DIR", run)
             .arg("serve")
             .arg(save)

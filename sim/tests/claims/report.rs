@@ -33,6 +33,13 @@ pub(crate) fn chunk(program: &Program) -> Result<u64, String> {
     number(&json(program, &["status", "--json"])?, "chunk")
 }
 
+/// The pool's UUID.
+pub(crate) fn uuid(program: &Program) -> Result<String, String> {
+    let status = json(program, &["status", "--json"])?;
+    let uuid = status["uuid"].as_str().ok_or_else(|| format!("no `uuid` in {status}"))?;
+    Ok(uuid.to_owned())
+}
+
 /// The public identity of a volume.
 pub(crate) fn identity(program: &Program, name: &str) -> Result<String, String> {
     let info = json(program, &["info", name, "--json"])?;

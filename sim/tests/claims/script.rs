@@ -2,9 +2,6 @@
 
 //! Scenario files: a step a line, words apart by blanks, `#` begins a comment.
 
-use std::fs;
-use std::path::Path;
-
 /// A line of a scenario.
 pub(crate) struct Step {
     /// Its number, from 1.
@@ -20,11 +17,8 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Reads `scenarios/NAME.scn`.
-    pub(crate) fn load(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/claims/scenarios");
-        let path = folder.join(format!("{name}.scn"));
-        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    /// Takes a scenario's text apart.
+    pub(crate) fn new(text: &str) -> Self {
         let mut steps = Vec::new();
         for (n, line) in text.lines().enumerate() {
             let code = line.split('#').next().unwrap_or("");

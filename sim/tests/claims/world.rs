@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::client::{self, Client, Load};
-use super::media::{Media, Medium};
+use super::client::Exports;
+use super::devices::Devices;
+use super::door::{Door, Load};
+use super::host::Host;
+use super::media::{Driver, Media, Medium};
 use super::model::Model;
-use super::program::{Program, Server};
+use super::program::Program;
 use super::script::word;
 use super::{life, look, merge};
 
@@ -65,15 +68,15 @@ pub(crate) struct World {
     pub(crate) program: Option<Program>,
     /// Bytes in a chunk.
     pub(crate) chunk: u64,
-    /// The client, once something was asked.
-    pub(crate) client: Option<Client>,
-    /// The server, while there is one.
-    pub(crate) server: Option<Server>,
+    /// The way to the volumes, once one was used. It goes before the host does.
+    pub(crate) door: Option<Box<dyn Door>>,
+    /// Who serves the pool, while it is served.
+    pub(crate) host: Option<Host>,
     /// What everything should hold.
     pub(crate) model: Model,
     /// Numbers and words that the scenario remembers.
     pub(crate) marks: BTreeMap<String, String>,
-    /// fio in the background.
+    /// Load in the background.
     pub(crate) load: Option<Load>,
 }
 
@@ -85,8 +88,8 @@ impl World {
             productions: Vec::new(),
             program: None,
             chunk: 4096,
-            client: None,
-            server: None,
+            door: None,
+            host: None,
             model: Model::default(),
             marks: BTreeMap::new(),
             load: None,
@@ -103,18 +106,18 @@ impl World {
         action(self, words)
     }
 
-    /// Ends the server cleanly, if there is one, and has the pool examined.
+    /// Has the pool at rest, and examined.
     pub(crate) fn finish(&mut self) -> Result<(), String> {
-        if self.server.is_some() {
+        if self.host.is_some() {
             look::verify(self, &[])?;
             life::stop(self, &[])?;
         }
         life::check(self, &[])
     }
 
-    /// What the server printed.
-    pub(crate) fn server_said(&self) -> String {
-        self.server.as_ref().map(Server::said).unwrap_or_default()
+    /// What the server printed, or the kernel's log.
+    pub(crate) fn host_said(&self) -> String {
+        self.host.as_ref().map(Host::said).unwrap_or_default()
     }
 
     /// The program for the pool.
@@ -122,19 +125,27 @@ impl World {
         self.program.as_ref().ok_or_else(|| "there is no pool yet".to_owned())
     }
 
+    /// Runs a command that needs volumes that nobody uses. Devices have been let go of by then, but
+    /// whoever looks at each that was written to, as udev does, may be there for a moment.
+    pub(crate) fn change(&self, command: &[&str]) -> Result<(), String> {
+        match self.media.driver() {
+            Driver::Server => self.program()?.ok(command).map(drop),
+            Driver::Module => self.program()?.patiently(command),
+        }
+    }
+
     /// The socket of the server.
     pub(crate) fn socket(&self) -> PathBuf {
         self.media.folder().join("nbd.sock")
     }
 
-    /// The address of an export.
-    pub(crate) fn uri(&self, name: &str) -> String {
-        client::uri(&self.socket(), name)
-    }
-
-    /// Asks the client.
-    pub(crate) fn ask(&mut self, request: &str, payload: &[u8]) -> Result<Vec<u8>, String> {
-        let socket = self.socket();
-        self.client.get_or_insert_with(|| Client::start(&socket)).ask(request, payload)
+    /// The way to the volumes.
+    pub(crate) fn door(&mut self) -> Result<&mut dyn Door, String> {
+        let fresh: Box<dyn Door> = match (self.door.take(), self.media.driver()) {
+            (Some(door), _) => door,
+            (None, Driver::Server) => Box::new(Exports::new(self.socket())),
+            (None, Driver::Module) => Box::new(Devices::new(self.program()?)),
+        };
+        Ok(&mut **self.door.insert(fresh))
     }
 }

@@ -3,7 +3,9 @@
 //! Stories of bugs that a reader found before a run did.
 
 use rwsnap_core::api::{Limits, Op, Step};
-use rwsnap_core::control::{Command, Name, Refusal, Reply, Verb, FLAG_DEFER, FLAG_DRY_RUN};
+use rwsnap_core::control::{
+    Command, Name, Refusal, Reply, RestoreRow, Verb, FLAG_DEFER, FLAG_DRY_RUN,
+};
 use rwsnap_core::format::superblock::COPIES;
 use rwsnap_core::units::Dev;
 use zerocopy::FromBytes;
@@ -245,4 +247,42 @@ fn a_pool_whose_numbers_have_come_to_an_end_can_still_shrink() {
     assert_eq!(destroy(&mut w, 0, &["prod@one"]), Some(Refusal::None));
     assert_eq!(destroy(&mut w, 0, &["prod@two"]), Some(Refusal::None));
     assert_eq!(w.status().slots_used.get(), 0);
+}
+
+/// Words were begun as long as anything was left of what the rate allowed, and taken off it when
+/// they were chosen: each tick began as many as there can be, whatever the rate. Unlimited words,
+/// before or after, neither lend nor borrow.
+#[test]
+fn a_merge_is_not_faster_than_its_rate() {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let word = 64 * CHUNK;
+    let mut w = World::with(Setup { bytes: 32 << 20, ..USUAL });
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    for n in 0..16 {
+        w.write("prod", n * word, 5, word as usize);
+    }
+    w.core.tick(SECOND_NS);
+    w.restore("prod", "prod@one", 0);
+    w.drain();
+    let mut now_ns = SECOND_NS;
+    w.rate("prod", word);
+    for tick in 1..=800 {
+        now_ns += SECOND_NS / 100;
+        w.core.tick(now_ns);
+        w.drain();
+        let status = w.command(Verb::RestoreStatus, "prod", "", &[]);
+        let (_, rows) = Reply::read_from_prefix(&status).unwrap();
+        let done = RestoreRow::read_from_prefix(rows).unwrap().0.done.get();
+        // What a second allows may come at once, and what is begun is ended.
+        assert!(done <= word * tick / 100 + 2 * word, "{done} after {tick}");
+        assert!(tick < 800 || done >= 6 * word, "{done} at the end");
+    }
+    w.rate("prod", u64::MAX);
+    for _ in 0..10 {
+        now_ns += SECOND_NS / 100;
+        w.core.tick(now_ns);
+        w.drain();
+    }
+    let status = w.command(Verb::RestoreStatus, "prod", "", &[]);
+    assert_eq!(Reply::ref_from_prefix(&status).unwrap().0.count.get(), 0, "still merging");
 }
