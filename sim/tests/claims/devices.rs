@@ -31,7 +31,7 @@ impl Devices {
     fn path(&self, name: &str) -> Result<PathBuf, String> {
         let begun = Instant::now();
         loop {
-            let said = self.program.ok(&["list", name, "-H", "-p", "-o", "device"])?;
+            let said = self.program.ok(&["list", name, "-H", "-p", "-o", "node"])?;
             let path = Path::new(said.trim());
             if path.starts_with("/dev") && path.exists() {
                 return Ok(path.to_owned());
