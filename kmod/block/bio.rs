@@ -83,6 +83,11 @@ impl Bio {
         self.flags() & ffi::REQ_FUA != 0
     }
 
+    /// Who submits it must not be made to wait.
+    pub(crate) fn nowait(&self) -> bool {
+        self.flags() & ffi::REQ_NOWAIT != 0
+    }
+
     /// Where its data is, for [`Cursor`]: the part that is not yet done.
     pub(crate) fn iter(&self) -> bindings::bvec_iter {
         // SAFETY: by the type invariant; the field is copied, never borrowed.
@@ -117,16 +122,25 @@ impl Bio {
         unsafe { bindings::bio_start_io_acct(self.raw()) }
     }
 
+    /// Ends it: who submitted it would have to wait, and tries again where it may.
+    pub(crate) fn end_again(self, started: c_ulong) {
+        self.end_with(Some(started), Some(EAGAIN));
+    }
+
     /// Ends it; `started` is what `start_accounting` gave.
     pub(crate) fn end(self, started: Option<c_ulong>, outcome: Result<(), Fault>) {
+        self.end_with(started, outcome.err().map(errno));
+    }
+
+    fn end_with(self, started: Option<c_ulong>, error: Option<Error>) {
         let bio = self.into_raw().as_ptr();
         // SAFETY: by the type invariant, which ends here.
         unsafe {
             if let Some(started) = started {
                 bindings::bio_end_io_acct_remapped(bio, started, (*bio).bi_bdev);
             }
-            if let Err(fault) = outcome {
-                (*bio).bi_status = bindings::errno_to_blk_status(errno(fault).to_errno());
+            if let Some(error) = error {
+                (*bio).bi_status = bindings::errno_to_blk_status(error.to_errno());
             }
             bindings::bio_endio(bio);
         }

@@ -73,6 +73,8 @@ impl Limits<'_> {
         limits.logical_block_size = self.block;
         limits.physical_block_size = self.block;
         limits.io_min = self.block;
+        // Taken away again where a lower device has it not.
+        limits.features |= ffi::feature_nowait();
         for lower in self.lowers {
             // SAFETY: the device is open.
             unsafe {

@@ -128,22 +128,25 @@ fn forward(disk: &Disk, bio: Bio, pass: Pass) {
         return bio.end(None, Err(Fault::Io));
     };
     let started = bio.start_accounting();
+    let nowait = bio.nowait();
+    let gfp = if nowait {
+        ffi::gfp_nowait()
+    } else {
+        ffi::gfp_noio()
+    };
     let parent = bio.into_raw();
     // SAFETY: the device is open, the parent ours, the set initialized. With `GFP_NOIO` a set
     // waits for memory instead of failing; ours has bios that end by themselves.
-    let clone = unsafe {
-        bindings::bio_alloc_clone(
-            lower.raw(),
-            parent.as_ptr(),
-            ffi::gfp_noio(),
-            disk.set.raw(),
-        )
-    };
+    let clone =
+        unsafe { bindings::bio_alloc_clone(lower.raw(), parent.as_ptr(), gfp, disk.set.raw()) };
     if clone.is_null() {
         // SAFETY: it was ours a moment ago, and nobody else's since.
         let bio = unsafe { Bio::from_raw(parent) };
         over(disk, pass.token);
-        return bio.end(Some(started), Err(Fault::NoMemory));
+        return match nowait {
+            true => bio.end_again(started),
+            false => bio.end(Some(started), Err(Fault::NoMemory)),
+        };
     }
     // SAFETY: the clone is ours, and stands in a `Tag`, as `set` asked for.
     unsafe {

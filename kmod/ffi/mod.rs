@@ -17,10 +17,12 @@ use kernel::{
 
 extern "C" {
     static rwsnap_gfp_noio: c_uint;
+    static rwsnap_gfp_nowait: c_uint;
     static rwsnap_open_own: c_uint;
     static rwsnap_open_read: c_uint;
     static rwsnap_open_write: c_uint;
     static rwsnap_features: c_uint;
+    static rwsnap_feature_nowait: c_uint;
     static rwsnap_req_op_mask: c_uint;
 
     fn rwsnap_noio_save() -> c_uint;
@@ -71,6 +73,8 @@ macro_rules! constants {
 constants! {
     /// `GFP_NOIO`.
     gfp_noio = rwsnap_gfp_noio;
+    /// `GFP_NOWAIT | __GFP_NOWARN`.
+    gfp_nowait = rwsnap_gfp_nowait;
     /// `BLK_OPEN_READ | BLK_OPEN_WRITE`.
     open_own = rwsnap_open_own;
     /// `BLK_OPEN_READ`.
@@ -79,6 +83,8 @@ constants! {
     open_write = rwsnap_open_write;
     /// `BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA | BLK_FEAT_IO_STAT`.
     features = rwsnap_features;
+    /// `BLK_FEAT_NOWAIT`.
+    feature_nowait = rwsnap_feature_nowait;
     /// `REQ_OP_MASK`.
     req_op_mask = rwsnap_req_op_mask;
 }
@@ -87,6 +93,8 @@ constants! {
 pub(crate) const REQ_FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
 /// `REQ_PREFLUSH`.
 pub(crate) const REQ_PREFLUSH: u32 = 1 << bindings::req_flag_bits___REQ_PREFLUSH;
+/// `REQ_NOWAIT`.
+pub(crate) const REQ_NOWAIT: u32 = 1 << bindings::req_flag_bits___REQ_NOWAIT;
 /// `REQ_SYNC`.
 pub(crate) const REQ_SYNC: u32 = 1 << bindings::req_flag_bits___REQ_SYNC;
 /// `REQ_NOUNMAP`: zeros without giving up space.

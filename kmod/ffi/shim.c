@@ -5,11 +5,13 @@
 #include "shim.h"
 
 const unsigned int rwsnap_gfp_noio = (__force unsigned int)GFP_NOIO;
+const unsigned int rwsnap_gfp_nowait = (__force unsigned int)(GFP_NOWAIT | __GFP_NOWARN);
 const unsigned int rwsnap_open_own = (__force unsigned int)(BLK_OPEN_READ | BLK_OPEN_WRITE);
 const unsigned int rwsnap_open_read = (__force unsigned int)BLK_OPEN_READ;
 const unsigned int rwsnap_open_write = (__force unsigned int)BLK_OPEN_WRITE;
 const unsigned int rwsnap_features =
 	(__force unsigned int)(BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA | BLK_FEAT_IO_STAT);
+const unsigned int rwsnap_feature_nowait = (__force unsigned int)BLK_FEAT_NOWAIT;
 const unsigned int rwsnap_req_op_mask = (__force unsigned int)REQ_OP_MASK;
 
 unsigned int rwsnap_noio_save(void)

@@ -11,10 +11,12 @@
 #include <linux/percpu-refcount.h>
 
 extern const unsigned int rwsnap_gfp_noio;
+extern const unsigned int rwsnap_gfp_nowait;
 extern const unsigned int rwsnap_open_own;
 extern const unsigned int rwsnap_open_read;
 extern const unsigned int rwsnap_open_write;
 extern const unsigned int rwsnap_features;
+extern const unsigned int rwsnap_feature_nowait;
 extern const unsigned int rwsnap_req_op_mask;
 
 unsigned int rwsnap_noio_save(void);
