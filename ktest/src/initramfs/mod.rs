@@ -154,6 +154,7 @@ fn ours<W: Write>(root: &mut Root<W>, built: &Built) -> Result {
     if let Some(module) = &built.module {
         root.put(module, "ktest/rwsnap.ko")?;
     }
-    root.put(&places::ktest().join("guest/init.sh"), "init")?;
+    let init = places::ktest().join("guest/init.sh");
+    root.0.file("init", 0o755, &fs::read(&init).about(&init)?)?;
     root.tree(&places::ktest().join("cases"), "ktest/cases")
 }

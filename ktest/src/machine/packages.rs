@@ -47,6 +47,7 @@ const GUEST: &[Need] = &[
     ("thin_check", "thin-provisioning-tools"),
     ("lsblk", "util-linux"),
     ("losetup", "mount"),
+    ("sfdisk", "fdisk"),
     ("nbdinfo", "libnbd-bin"),
 ];
 

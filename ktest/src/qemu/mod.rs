@@ -53,7 +53,7 @@ impl Machine {
         qemu.args(self.accel.arguments()).args(["-smp", "2", "-m"]);
         qemu.arg(format!("{}M", memory_bytes >> 20));
         qemu.arg("-kernel").arg(self.kernel.image()).arg("-initrd").arg(&self.initramfs);
-        let quiet = "console=ttyS0 panic=-1 log_buf_len=4M rdinit=/init";
+        let quiet = "console=ttyS0 printk.time=1 panic=-1 log_buf_len=4M";
         qemu.arg("-append").arg(format!("{quiet} {told}"));
         qemu.args(["-device", "virtio-rng-pci"]);
         Ok(qemu)
