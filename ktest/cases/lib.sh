@@ -190,6 +190,11 @@ dev() {
     echo "/dev/rwsnap/tank/$1"
 }
 
+# flagged NAME FLAG: as `rwsnap list` shows it.
+flagged() {
+    rwsnap list -H -t all -o name,flags | tee /dev/stderr | grep -E "^$1[[:space:]].*$2"
+}
+
 # fs MKFS DEVICE FOLDER: a new file system, mounted. Clones of XFS need another option.
 fs() {
     must "$1 on $2" "$1" -q "$2"
@@ -223,6 +228,51 @@ load() {
         --bsrange=4k-32k --ioengine=libaio --direct=1 --iodepth=16 --verify=crc32c \
         --verify_fatal=1 --verify_backlog=64 --fsync=97 --verify_state_save=0 \
         --randrepeat=0 --group_reporting --output="$W/fio.$1"
+}
+
+# --- Faults
+
+# inject DISK OPERATION OPTION...: the block layer fails these, until `heal DISK`.
+inject() {
+    disk=${1#/dev/} op=$2
+    shift 2
+    rule="add,op=$op,status=IOERR$(printf ',%s' "$@")"
+    echo "+ $disk: $rule"
+    echo "$rule" >"/sys/kernel/debug/block/$disk/error_injection"
+}
+
+heal() {
+    echo removeall >"/sys/kernel/debug/block/${1#/dev/}/error_injection"
+}
+
+# flakey DISK: /dev/mapper/flakey over a disk; `flakey_is DISK down` has writes fail, `up` not.
+flakey() {
+    modprobe dm-flakey
+    dmsetup create flakey --table "$(flakey_table "$1" up)" || return 1
+    finally "dmsetup remove flakey"
+}
+
+flakey_table() {
+    sectors=$(blockdev --getsz "$1")
+    case $2 in
+    up) echo "0 $sectors flakey $1 0 60 0" ;;
+    down) echo "0 $sectors flakey $1 0 0 60 1 error_writes" ;;
+    esac
+}
+
+flakey_is() {
+    dmsetup suspend --noflush flakey &&
+        dmsetup load flakey --table "$(flakey_table "$1" "$2")" &&
+        dmsetup resume flakey
+}
+
+# write_at DEVICE BLOCK COUNT: blocks of 4k, past the page cache.
+write_at() {
+    dd if=/dev/urandom of="$1" bs=4k seek="$2" count="$3" oflag=direct conv=notrunc,fsync
+}
+
+read_at() {
+    dd if="$1" of=/dev/null bs=4k skip="$2" count="$3" iflag=direct
 }
 
 # --- The end

@@ -31,16 +31,22 @@ pub(crate) fn all() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// Whether a name means this case: `errors` means `errors_read` as well.
+fn is_called(case: &Case, name: &str) -> bool {
+    case.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
 /// The cases for a kernel: those that are named, or all, those of the full run if it is one.
 pub(crate) fn chosen(kind: Kind, named: &[String], full: bool) -> Result<Vec<Case>> {
     let all = all()?;
-    if let Some(unknown) = named.iter().find(|name| all.iter().all(|case| case.name != **name)) {
+    let no_case = |name: &&String| !all.iter().any(|case| is_called(case, name));
+    if let Some(unknown) = named.iter().find(no_case) {
         let known: Vec<_> = all.iter().map(|case| case.name.as_str()).collect();
         return fail(format!("there is no case {unknown}; there are: {}", known.join(" ")));
     }
     let wanted = |case: &Case| match named.is_empty() {
         true => full || !case.full,
-        false => named.contains(&case.name),
+        false => named.iter().any(|name| is_called(case, name)),
     };
     Ok(all.into_iter().filter(|case| case.kinds.contains(&kind) && wanted(case)).collect())
 }
@@ -55,6 +61,8 @@ mod tests {
         assert!(all.iter().any(|case| case.name == "boot" && !case.module));
         let one = chosen(Kind::Plain, &["boot".into()], false).unwrap();
         assert_eq!(one.len(), 1);
+        let errors = chosen(Kind::Plain, &["errors".into()], false).unwrap();
+        assert!(errors.len() > 1 && errors.iter().all(|case| case.name.starts_with("errors_")));
         let said = chosen(Kind::Plain, &["nothing".into()], false).unwrap_err().to_string();
         assert!(said.contains("nothing") && said.contains("boot"), "{said}");
         let full = chosen(Kind::Plain, &[], true).unwrap().len();
