@@ -245,25 +245,46 @@ heal() {
     echo removeall >"/sys/kernel/debug/block/${1#/dev/}/error_injection"
 }
 
-# flakey DISK: /dev/mapper/flakey over a disk; `flakey_is DISK down` has writes fail, `up` not.
+# flakey NAME DISK: /dev/mapper/NAME over a disk. `flakey_is NAME DISK STATE` says how it is: `up`;
+# `down`: all writes fail; `unflushed`: flushes fail, and writes in the last sectors.
 flakey() {
     modprobe dm-flakey
-    dmsetup create flakey --table "$(flakey_table "$1" up)" || return 1
-    finally "dmsetup remove flakey"
+    dmsetup create "$1" --table "$(flakey_table "$2" up)" || return 1
+    finally "dmsetup remove $1"
 }
 
+# A flush goes to each part of the table; it fails if one of them has it fail.
 flakey_table() {
-    sectors=$(blockdev --getsz "$1")
+    all=$(blockdev --getsz "$1")
+    head=$((all - 8))
     case $2 in
-    up) echo "0 $sectors flakey $1 0 60 0" ;;
-    down) echo "0 $sectors flakey $1 0 0 60 1 error_writes" ;;
+    up) printf '%s\n' "0 $head linear $1 0" "$head 8 linear $1 $head" ;;
+    unflushed) printf '%s\n' "0 $head linear $1 0" \
+        "$head 8 flakey $1 $head 0 60 1 error_writes" ;;
+    down) echo "0 $all flakey $1 0 0 60 1 error_writes" ;;
     esac
 }
 
 flakey_is() {
-    dmsetup suspend --noflush flakey &&
-        dmsetup load flakey --table "$(flakey_table "$1" "$2")" &&
-        dmsetup resume flakey
+    dmsetup suspend --noflush "$1" &&
+        dmsetup load "$1" --table "$(flakey_table "$2" "$3")" &&
+        dmsetup resume "$1"
+}
+
+# null NAME MEGABYTES: /dev/NAME in memory, with a volatile cache.
+null() {
+    modprobe null_blk nr_devices=0
+    home=/sys/kernel/config/nullb/$1
+    mkdir "$home" || return 1
+    finally "rmdir $home"
+    finally "echo 0 >$home/power"
+    echo "$2" >"$home/size"
+    echo 1 >"$home/memory_backed"
+    echo 1 >"$home/discard"
+    echo 64 >"$home/cache_size"
+    echo 512 >"$home/blocksize"
+    echo 1 >"$home/power"
+    test -b "/dev/$1"
 }
 
 # write_at DEVICE BLOCK COUNT: blocks of 4k, past the page cache.
