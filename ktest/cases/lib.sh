@@ -165,9 +165,15 @@ need_module() {
 pool() {
     save=$1
     shift
-    must "a pool is made on $save" rwsnap create "$save" --name tank "$@"
-    checked "$save"
+    create "$save" "$@"
     attach "$save"
+}
+
+# create SAVE OPTION...: the pool alone. udevd looks at a disk that was written, and is awaited.
+create() {
+    must "a pool is made on $1" rwsnap create "$@" --name tank -q
+    checked "$1"
+    udevadm settle --timeout=30
 }
 
 checked() {

@@ -7,9 +7,14 @@
 
 # Serves the pool until `served_no_more`.
 serve() {
+    udevadm settle --timeout=30
     rwsnap serve "$save" >"$W/served" 2>&1 &
     server=$!
-    wait_for "it is served in user space" 20 grep -q '^rwsnap: ready' "$W/served"
+    wait_for "it is served in user space" 20 served
+}
+
+served() {
+    grep '^rwsnap: ready' "$W/served" || { cat "$W/served"; false; }
 }
 
 served_no_more() {
@@ -43,8 +48,7 @@ noise() {
 save=$2
 head -c 1048576 /dev/urandom >"$W/noise"
 must "production has data" sh -c "head -c 67108864 /dev/urandom >$1"
-must "a pool is made" rwsnap create "$save" --name tank --production prod="$1"
-checked "$save"
+create "$save" --production prod="$1"
 
 serve
 must "a snapshot" rwsnap snapshot prod@a

@@ -60,6 +60,7 @@ case_run() {
     for disk; do
         blkdiscard -z -f "$disk"
     done
+    udevadm settle --timeout=30
     report "    KTAP version 1"
     report "    # Subtest: $name"
     echo "ktest: case $name begins" >/dev/kmsg

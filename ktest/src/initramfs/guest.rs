@@ -2,8 +2,10 @@
 
 //! What the guest's root holds beside the module and the cases.
 
-/// Programs of this machine, with their libraries.
+/// Programs of this machine, with their libraries. The shell is dash: busybox's runs its own
+/// `blkdiscard`, `losetup` and the like, whatever else there is.
 pub(crate) const PROGRAMS: &[&str] = &[
+    "dash",
     "fio",
     "mke2fs",
     "mkfs.ext4",

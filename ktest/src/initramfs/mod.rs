@@ -87,6 +87,7 @@ impl<W: Write> Root<W> {
     fn busybox(&mut self) -> Result {
         let busybox = Path::new("/bin/busybox");
         self.put(busybox, "usr/bin/busybox")?;
+        self.0.link("usr/bin/sh", "dash")?;
         for applet in output(command(busybox)?.arg("--list"))?.lines() {
             let at = [format!("usr/bin/{applet}"), format!("usr/sbin/{applet}")];
             if !at.iter().any(|place| self.0.has(place)) {

@@ -118,7 +118,7 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("1 of 2 cases went wrong"), "{text}");
-        assert!(table(&[good.clone()]).ends_with("1 cases in 2 s: all is well"));
+        assert!(table(std::slice::from_ref(&good)).ends_with("1 cases in 2 s: all is well"));
         assert_eq!(good.line(), "passed  basic (plain, 3 steps, 1.5 s)");
     }
 }
