@@ -81,7 +81,12 @@ fn carry_out(verb: &Verb) -> Result<bool> {
         }
         Verb::Build(which) => {
             let kernel = machine::setup(which.kind())?;
-            println!("{}", module::build(&kernel)?.display());
+            let module = module::build(&kernel)?;
+            println!("{}", module.display());
+            let wrong = module::examine(&kernel, &module);
+            if !wrong.is_empty() {
+                return failure::fail(wrong.join("\n"));
+            }
             if module::wants_lint() {
                 module::lint(&kernel)?;
             }

@@ -2,8 +2,9 @@
 
 //! A run: kernel, module, initramfs, then boot after boot until each case has its outcome.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::cases::plan::{boots, Boot};
 use crate::cases::{self, Case, Disk};
@@ -30,10 +31,10 @@ fn program() -> Result<PathBuf> {
 fn ready(kind: Kind, with_module: bool) -> Result<Machine> {
     let kernel = machine::setup(kind)?;
     let module = if with_module { Some(module::build(&kernel)?) } else { None };
-    let built = Built { program: program()?, module };
+    let built = Built { program: program()?, module: module.clone() };
     let initramfs = places::work(kind, "")?.join("initramfs");
     initramfs::pack(&kernel, &built, &initramfs)?;
-    let mut machine = Machine { kernel, initramfs, accel: Accel::Tcg };
+    let mut machine = Machine { kernel, module, initramfs, accel: Accel::Tcg };
     accel::choose(&mut machine)?;
     let (release, accel) = (&machine.kernel.release, machine.accel.name());
     say(format!("Linux {release} ({}), {accel}", kind.name()));
@@ -49,6 +50,9 @@ pub(crate) fn cases(kinds: &[Kind], named: &[String], full: bool) -> Result<bool
             continue;
         }
         let machine = ready(*kind, chosen.iter().any(|case| case.module))?;
+        if let Some(module) = machine.module.as_ref().filter(|_| named.is_empty()) {
+            outcomes.push(examined(&machine, module));
+        }
         outcomes.extend(all(&machine, chosen)?);
     }
     if outcomes.is_empty() {
@@ -56,6 +60,21 @@ pub(crate) fn cases(kinds: &[Kind], named: &[String], full: bool) -> Result<bool
     }
     println!("{}", report::table(&outcomes));
     Ok(outcomes.iter().all(Outcome::is_well))
+}
+
+/// What the module's file tells, as a case of its own.
+fn examined(machine: &Machine, module: &Path) -> Outcome {
+    let wrong = module::examine(&machine.kernel, module);
+    let outcome = Outcome {
+        name: "(module)".to_owned(),
+        kernel: machine.kernel.kind.name(),
+        ending: if wrong.is_empty() { Ending::Passed } else { Ending::Failed },
+        steps: module::CHECKS,
+        wrong,
+        took: Duration::ZERO,
+    };
+    outcome.tell();
+    outcome
 }
 
 /// Boots until there is an outcome of each; a guest that is lost costs one case at most.

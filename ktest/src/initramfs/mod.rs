@@ -105,12 +105,20 @@ impl<W: Write> Root<W> {
             }
         }
         self.0.link("usr/sbin/udevd", "../bin/udevadm")?;
-        let rules = places::project().join("kmod/60-rwsnap.rules");
-        if rules.exists() {
-            self.put(&rules, "usr/lib/udev/rules.d/60-rwsnap.rules")?;
+        for file in rules()? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            self.put(&file, &format!("usr/lib/udev/rules.d/{name}"))?;
         }
         Ok(())
     }
+}
+
+/// The project's own rules for udev.
+fn rules() -> Result<Vec<PathBuf>> {
+    let folder = places::project().join("kmod");
+    let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
+    let files = entries.flatten().map(|entry| entry.path());
+    Ok(files.filter(|file| file.extension().is_some_and(|e| e == "rules")).collect())
 }
 
 /// Packs everything into a file.

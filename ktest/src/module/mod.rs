@@ -30,7 +30,7 @@ fn make(kernel: &Kernel, to: &Path) -> Result<Command> {
     Ok(make)
 }
 
-/// Builds it, and checks that it may be loaded and has small frames.
+/// Builds it.
 pub(crate) fn build(kernel: &Kernel) -> Result<PathBuf> {
     if !is_there() {
         return fail("there is no Kbuild: no module to build");
@@ -38,11 +38,24 @@ pub(crate) fn build(kernel: &Kernel) -> Result<PathBuf> {
     let to = places::work(kernel.kind, "module")?;
     say(format!("building rwsnap.ko for Linux {} ({})", kernel.release, kernel.kind.name()));
     without_warnings(&mut make(kernel, &to)?, &to.join("make.log"))?;
-    let module = to.join("rwsnap.ko");
-    check_info(&module)?;
-    stack::check(kernel, &module)?;
-    Ok(module)
+    Ok(to.join("rwsnap.ko"))
 }
+
+/// What is wrong with a module that was built, each with its title.
+pub(crate) fn examine(kernel: &Kernel, module: &Path) -> Vec<String> {
+    let checks = [
+        ("modinfo is complete", check_info(module)),
+        ("frames on the stack are small", stack::check(kernel, module)),
+    ];
+    let wrong = checks.into_iter().filter_map(|(title, result)| {
+        let failure = result.err()?.to_string().replace('\n', "\n    ");
+        Some(format!("{title}\n    {failure}"))
+    });
+    wrong.collect()
+}
+
+/// How many checks `examine` makes.
+pub(crate) const CHECKS: u32 = 2;
 
 /// Lints: clippy as the kernel has it, and the form of the sources.
 pub(crate) fn lint(kernel: &Kernel) -> Result {

@@ -23,7 +23,7 @@ pub(crate) fn check(kernel: &Kernel, module: &Path) -> Result {
         return fail(format!("{} is missing", script.display()));
     }
     let mut dump = command("objdump")?;
-    dump.arg("-d").arg(module).stdout(Stdio::piped());
+    dump.args(["-d", "--demangle"]).arg(module).stdout(Stdio::piped());
     let mut dump = dump.spawn().context("objdump")?;
     let mut find = command("perl")?;
     find.arg(&script).args(["x86_64", "256"]);

@@ -21,6 +21,8 @@ use accel::Accel;
 pub(crate) struct Machine {
     /// What runs.
     pub(crate) kernel: Kernel,
+    /// `rwsnap.ko`, if a case needs it.
+    pub(crate) module: Option<PathBuf>,
     /// Its first root.
     pub(crate) initramfs: PathBuf,
     /// What runs its instructions.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{disk, Machine, Traces};
 use crate::cases::plan::Boot;
-use crate::command::{say, tail, text};
+use crate::command::{tail, text};
 use crate::failure::{Context, Result};
 use crate::report::ktap::{self, Lines, Told};
 use crate::report::{Ending, Outcome};
@@ -130,10 +130,7 @@ impl Watch<'_> {
         let silent = outcome.wrong.is_empty() && ending == Ending::Passed;
         outcome.ending = if silent || ending != Ending::Passed { ending } else { Ending::Failed };
         self.idle_since = Instant::now();
-        say(outcome.line());
-        for wrong in &outcome.wrong {
-            say(format!("    {wrong}"));
-        }
+        outcome.tell();
         self.outcomes.push(outcome);
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use comfy_table::{presets, Table};
 
+use crate::command::say;
+
 /// How a case ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Ending {
@@ -58,8 +60,16 @@ impl Outcome {
         matches!(self.ending, Ending::Passed | Ending::Skipped(_))
     }
 
+    /// Says it, and what was wrong.
+    pub(crate) fn tell(&self) {
+        say(self.line());
+        for wrong in &self.wrong {
+            say(format!("    {wrong}"));
+        }
+    }
+
     /// In a line.
-    pub(crate) fn line(&self) -> String {
+    fn line(&self) -> String {
         let Self { name, kernel, steps, .. } = self;
         let (word, seconds) = (self.ending.word(), self.took.as_secs_f32());
         format!("{word:7} {name} ({kernel}, {steps} steps, {seconds:.1} s)")
