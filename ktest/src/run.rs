@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+
+//! A run: kernel, module, initramfs, then boot after boot until each case has its outcome.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::cases::plan::{boots, Boot};
+use crate::cases::{self, Case, Disk};
+use crate::command::{command, quietly, say};
+use crate::failure::{fail, Context, Result};
+use crate::initramfs::{self, Built};
+use crate::kernel::Kind;
+use crate::machine;
+use crate::module;
+use crate::places;
+use crate::qemu::accel::{self, Accel};
+use crate::qemu::{watch, Machine};
+use crate::report::{self, Ending, Outcome};
+
+/// The `rwsnap` program, built for release.
+fn program() -> Result<PathBuf> {
+    let mut build = command("cargo")?;
+    build.args(["build", "--release", "--locked", "--quiet", "--package", "rwsnap"]);
+    quietly(build.current_dir(places::project()))?;
+    Ok(places::target().join("release/rwsnap"))
+}
+
+/// Builds all that a boot needs.
+fn ready(kind: Kind, with_module: bool) -> Result<Machine> {
+    let kernel = machine::setup(kind)?;
+    let module = if with_module { Some(module::build(&kernel)?) } else { None };
+    let built = Built { program: program()?, module: module.clone() };
+    let initramfs = places::work(kind, "")?.join("initramfs");
+    initramfs::pack(&kernel, &built, &initramfs)?;
+    let mut machine = Machine { kernel, module, initramfs, accel: Accel::Tcg };
+    accel::choose(&mut machine)?;
+    let (release, accel) = (&machine.kernel.release, machine.accel.name());
+    say(format!("Linux {release} ({}), {accel}", kind.name()));
+    Ok(machine)
+}
+
+/// Runs cases, and says how they went; true if all is well.
+pub(crate) fn cases(kinds: &[Kind], named: &[String], full: bool) -> Result<bool> {
+    let mut outcomes = Vec::new();
+    for kind in kinds {
+        let chosen = cases::chosen(*kind, named, full)?;
+        if chosen.is_empty() {
+            continue;
+        }
+        let machine = ready(*kind, chosen.iter().any(|case| case.module))?;
+        if let Some(module) = machine.module.as_ref().filter(|_| named.is_empty()) {
+            outcomes.push(examined(&machine, module));
+        }
+        outcomes.extend(all(&machine, chosen)?);
+    }
+    if outcomes.is_empty() {
+        return fail("none of these cases is for this kernel");
+    }
+    println!("{}", report::table(&outcomes));
+    Ok(outcomes.iter().all(Outcome::is_well))
+}
+
+/// What the module's file tells, as a case of its own.
+fn examined(machine: &Machine, module: &Path) -> Outcome {
+    let wrong = module::examine(&machine.kernel, module);
+    let outcome = Outcome {
+        name: "(module)".to_owned(),
+        kernel: machine.kernel.kind.name(),
+        ending: if wrong.is_empty() { Ending::Passed } else { Ending::Failed },
+        steps: module::CHECKS,
+        wrong,
+        took: Duration::ZERO,
+    };
+    outcome.tell();
+    outcome
+}
+
+/// Boots until there is an outcome of each; a guest that is lost costs one case at most.
+fn all(machine: &Machine, chosen: Vec<Case>) -> Result<Vec<Outcome>> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut waiting = boots(chosen);
+    let mut number = 0;
+    while !waiting.is_empty() {
+        let boot = waiting.remove(0);
+        number += 1;
+        let folder = places::work(machine.kernel.kind, &format!("boot{number}"))?;
+        let had = watch::run(machine, &boot, &folder)?;
+        let lost = had.last().is_some_and(|o| matches!(o.ending, Ending::Hung | Ending::Died));
+        let rest = |case: &Case| had.iter().all(|outcome| outcome.name != case.name);
+        let rest: Vec<Case> = boot.cases.into_iter().filter(rest).collect();
+        if had.is_empty() || (!rest.is_empty() && !lost) {
+            return fail(format!("the guest reported nothing; see {}", folder.display()));
+        }
+        outcomes.extend(had);
+        if !rest.is_empty() {
+            waiting.splice(0..0, boots(rest));
+        }
+    }
+    Ok(outcomes)
+}
+
+/// A prompt in the guest; the module is there if it can be built.
+pub(crate) fn shell(kind: Kind) -> Result<bool> {
+    let machine = ready(kind, module::is_there())?;
+    let disks = vec![Disk { bytes: 1 << 30, block_bytes: 512 }; 4];
+    let boot = Boot { cases: Vec::new(), disks, memory_bytes: 2 << 30 };
+    let mut qemu = machine.shell(&boot, &places::work(kind, "shell")?)?;
+    say("disks are vda to vdd; `poweroff -f` or Ctrl-A X ends it");
+    Ok(qemu.stdin(Stdio::inherit()).status().context("qemu-system-x86_64")?.success())
+}
+
+/// The cases with what they show.
+pub(crate) fn list() -> Result<bool> {
+    for case in cases::all()? {
+        let kinds: Vec<_> = case.kinds.iter().map(|kind| kind.name()).collect();
+        let full = if case.full { ", full run" } else { "" };
+        println!("{:12} {} ({}{full})", case.name, case.title, kinds.join(", "));
+    }
+    Ok(true)
+}
