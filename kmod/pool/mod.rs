@@ -98,7 +98,7 @@ pub(crate) struct Pool {
     chunk: u32,
     /// None before it is opened and after it is closed.
     #[pin]
-    core: Mutex<Option<KBox<Core>>>,
+    core: Mutex<Option<KVBox<Core>>>,
     #[pin]
     bench: Mutex<Bench>,
     /// The devices by the core's numbers: the save volume is 0.

@@ -285,7 +285,8 @@ impl Pool {
     fn begin(&self, superblock: &Superblock, delta: u32) -> Result<(), Refused> {
         let save = super::steps::save(self).ok_or(ENODEV)?.device();
         let limits = limits(superblock, delta);
-        let core = begin_core(&limits, save, superblock)?;
+        let core = Core::open(Kernel, &limits, save, superblock)
+            .map_err(|why| Refused::said(fmt!("the pool cannot be opened: {why:?}")))?;
         *self.core.lock() = Some(core);
         Ok(())
     }
@@ -351,17 +352,4 @@ impl Pool {
         self.set_lower(usize::from(known.dev.0), Some(Arc::new(lower, GFP_KERNEL)?))?;
         Ok(())
     }
-}
-
-/// Apart, so that its stack frame is gone when the pool is driven.
-#[inline(never)]
-fn begin_core(
-    limits: &Limits,
-    save: rwsnap_core::api::Device,
-    superblock: &Superblock,
-) -> Result<KBox<Core>, Refused> {
-    let place = KBox::<Core>::new_uninit(GFP_KERNEL)?;
-    let core = Core::open(Kernel, limits, save, superblock)
-        .map_err(|why| Refused::said(fmt!("the pool cannot be opened: {why:?}")))?;
-    Ok(KBox::write(place, core))
 }

@@ -30,10 +30,10 @@ pub trait Atom: Send + Sync {
     fn fence();
 }
 
-/// The driver's side of the core's needs.
-pub trait Platform: Sized {
-    /// A fixed-length array.
-    type Array<T>: DerefMut<Target = [T]>;
+/// The driver's side of the core's needs: a handle, if it is anything at all.
+pub trait Platform: Copy {
+    /// A fixed-length array; the default one is empty and takes no memory.
+    type Array<T>: DerefMut<Target = [T]> + Default;
     /// One value in memory of its own.
     type Box<T>: DerefMut<Target = T>;
     /// A shared, counted reference.

@@ -108,19 +108,34 @@ fn keys(entity: &Entity) -> [Option<Key>; INDICES] {
 
 impl<P: Platform> Catalog<P> {
     /// An empty catalogue with room for `capacity` entities.
-    pub fn new(platform: &P, capacity: usize) -> Option<Self> {
-        let sorted = || Sorted::new(platform, capacity);
-        let mut made = Self {
-            table: platform.array(capacity, &Entity::ZERO)?,
-            free: platform.array(capacity, &0)?,
+    ///
+    /// # Errors
+    ///
+    /// There is no memory.
+    pub fn new(platform: &P, capacity: usize) -> Result<P::Box<Self>, Fault> {
+        let mut made = platform.boxed(Self::bare).ok_or(Fault::NoMemory)?;
+        made.table = platform.array(capacity, &Entity::ZERO).ok_or(Fault::NoMemory)?;
+        made.free = platform.array(capacity, &0).ok_or(Fault::NoMemory)?;
+        for index in &mut made.indices {
+            index.make(platform, capacity)?;
+        }
+        made.frozen = platform.array(capacity, &Entity::ZERO).ok_or(Fault::NoMemory)?;
+        made.free_from(0);
+        Ok(made)
+    }
+
+    /// One that has no room, and no memory.
+    #[inline(always)]
+    fn bare() -> Self {
+        Self {
+            table: P::Array::default(),
+            free: P::Array::default(),
             free_len: 0,
-            indices: [sorted()?, sorted()?, sorted()?, sorted()?, sorted()?, sorted()?, sorted()?],
-            frozen: platform.array(capacity, &Entity::ZERO)?,
+            indices: [const { () }; INDICES].map(|()| Sorted::bare()),
+            frozen: P::Array::default(),
             frozen_len: 0,
             changed: false,
-        };
-        made.free_from(0);
-        Some(made)
+        }
     }
 
     /// Makes the places from `first` on free.
@@ -143,7 +158,7 @@ impl<P: Platform> Catalog<P> {
             return Ok(());
         }
         let capacity = self.len().saturating_mul(2).max(self.len().saturating_add(more));
-        let mut larger = Self::new(platform, capacity).ok_or(Fault::NoMemory)?;
+        let mut larger = Self::new(platform, capacity)?;
         // Places keep their numbers: the old table becomes the head of the new one.
         for (to, from) in larger.table.iter_mut().zip(self.table.iter()) {
             *to = *from;
@@ -163,7 +178,7 @@ impl<P: Platform> Catalog<P> {
             *to = *from;
         }
         larger.free_len = grown.saturating_add(self.free_len);
-        *self = larger;
+        core::mem::swap(self, &mut *larger);
         Ok(())
     }
 

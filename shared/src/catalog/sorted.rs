@@ -6,6 +6,7 @@
 //!
 //! The first `len` links are in strictly ascending order of (key, place).
 
+use crate::fault::Fault;
 use crate::platform::Platform;
 
 /// What links are ordered by.
@@ -27,9 +28,16 @@ pub(super) struct Sorted<P: Platform> {
 }
 
 impl<P: Platform> Sorted<P> {
-    /// Room for `capacity` links.
-    pub(super) fn new(platform: &P, capacity: usize) -> Option<Self> {
-        Some(Self { links: platform.array(capacity, &Link::default())?, len: 0 })
+    /// No room: [`Self::make`].
+    #[inline(always)]
+    pub(super) fn bare() -> Self {
+        Self { links: P::Array::default(), len: 0 }
+    }
+
+    /// Room for `capacity` links, none of which is there.
+    pub(super) fn make(&mut self, platform: &P, capacity: usize) -> Result<(), Fault> {
+        self.links = platform.array(capacity, &Link::default()).ok_or(Fault::NoMemory)?;
+        Ok(())
     }
 
     /// The links, in order.

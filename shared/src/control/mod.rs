@@ -45,6 +45,9 @@ impl Default for Name {
 }
 
 impl Name {
+    /// None.
+    pub const EMPTY: Self = Self([0; NAME_MAX + 1]);
+
     /// The name, if it fits and holds no zero byte.
     #[must_use]
     pub fn new(name: &[u8]) -> Option<Self> {

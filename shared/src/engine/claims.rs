@@ -19,7 +19,7 @@ use crate::units::{MapId, Word};
 const BUCKETS: u32 = 1024;
 
 #[derive(Clone, Copy, Debug)]
-struct Claim {
+pub(crate) struct Claim {
     map: MapId,
     word: Word,
     mask: u64,
@@ -44,14 +44,24 @@ fn bucket(map: MapId, word: Word) -> usize {
 }
 
 impl<P: Platform> Claims<P> {
+    /// What strays reach.
+    pub(crate) fn sink(p: &P) -> Result<P::Box<Claim>, Fault> {
+        Slab::<P, _>::sink(p, &FREE)
+    }
+
+    /// No room yet: [`Self::make`].
+    #[inline(always)]
+    pub(crate) fn bare(sink: P::Box<Claim>) -> Self {
+        Self { claims: Slab::bare(sink), heads: P::Array::default(), waiters: P::Array::default() }
+    }
+
     /// Room for `len` claims.
-    pub(crate) fn new(p: &P, len: u32) -> Result<Self, Fault> {
+    pub(crate) fn make(&mut self, p: &P, len: u32) -> Result<(), Fault> {
         let buckets = usize::try_from(BUCKETS).unwrap_or(0);
-        Ok(Self {
-            claims: Slab::new(p, len, &FREE)?,
-            heads: p.array(buckets, &NONE).ok_or(Fault::NoMemory)?,
-            waiters: p.array(buckets, &Queue::default()).ok_or(Fault::NoMemory)?,
-        })
+        self.claims.make(p, len, &FREE)?;
+        self.heads = p.array(buckets, &NONE).ok_or(Fault::NoMemory)?;
+        self.waiters = p.array(buckets, &Queue::default()).ok_or(Fault::NoMemory)?;
+        Ok(())
     }
 
     fn any(&self, map: MapId, word: Word, mask: u64, exclusive: bool) -> bool {

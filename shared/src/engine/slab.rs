@@ -29,22 +29,40 @@ pub(crate) struct Slab<P: Platform, T> {
 }
 
 impl<P: Platform, T: Clone> Slab<P, T> {
-    pub(crate) fn new(p: &P, len: u32, fill: &T) -> Result<Self, Fault> {
+    /// What strays reach: the first that a table needs.
+    #[inline(never)]
+    pub(crate) fn sink(p: &P, fill: &T) -> Result<P::Box<T>, Fault> {
+        p.boxed(|| fill.clone()).ok_or(Fault::NoMemory)
+    }
+
+    /// A table without an element, to be made where it will stay: [`Self::make`].
+    #[inline(always)]
+    pub(crate) fn bare(sink: P::Box<T>) -> Self {
+        Self {
+            items: P::Array::default(),
+            links: P::Array::default(),
+            sink,
+            free: NONE,
+            used: 0,
+            top: 0,
+            len: 0,
+            strays: 0,
+        }
+    }
+
+    /// Gives a bare table its elements.
+    #[inline(never)]
+    pub(crate) fn make(&mut self, p: &P, len: u32, fill: &T) -> Result<(), Fault> {
         let mut links = p.array(place(len), &NONE).ok_or(Fault::NoMemory)?;
         for (at, link) in links.iter_mut().enumerate() {
             let next = u32::try_from(at).unwrap_or(NONE).saturating_add(1);
             *link = if next < len { next } else { NONE };
         }
-        Ok(Self {
-            items: p.array(place(len), fill).ok_or(Fault::NoMemory)?,
-            links,
-            sink: p.boxed(|| fill.clone()).ok_or(Fault::NoMemory)?,
-            free: if len == 0 { NONE } else { 0 },
-            used: 0,
-            top: 0,
-            len,
-            strays: 0,
-        })
+        self.items = p.array(place(len), fill).ok_or(Fault::NoMemory)?;
+        self.links = links;
+        self.free = if len == 0 { NONE } else { 0 };
+        self.len = len;
+        Ok(())
     }
 
     /// Somebody uses an element that there is none of: notes the line, for the fence to say.

@@ -47,11 +47,13 @@ pub(crate) struct Space<P: Platform> {
 }
 
 impl<P: Platform> Space<P> {
-    pub(crate) fn new(p: &P) -> Result<Self, Fault> {
-        Ok(Self {
+    /// With no room for the catalogue's pages yet: [`PageList::make`].
+    #[inline(always)]
+    pub(crate) fn bare() -> Self {
+        Self {
             freed: 0,
             freezing: 0,
-            catalog_pages: PageList::new(p)?,
+            catalog_pages: PageList { pages: P::Array::default(), len: 0 },
             growing: None,
             need: 0,
             full: false,
@@ -60,7 +62,7 @@ impl<P: Platform> Space<P> {
             low: false,
             told: false,
             restoring: 0,
-        })
+        }
     }
 }
 
@@ -74,9 +76,9 @@ pub(crate) struct PageList<P: Platform> {
 const CATALOG_PAGES: usize = crate::catalog::ENTITIES.div_ceil(PER_PAGE);
 
 impl<P: Platform> PageList<P> {
-    fn new(p: &P) -> Result<Self, Fault> {
-        let pages = p.array(CATALOG_PAGES, &PageNo(0)).ok_or(Fault::NoMemory)?;
-        Ok(Self { pages, len: 0 })
+    pub(crate) fn make(&mut self, p: &P) -> Result<(), Fault> {
+        self.pages = p.array(CATALOG_PAGES, &PageNo(0)).ok_or(Fault::NoMemory)?;
+        Ok(())
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -95,16 +95,24 @@ pub(crate) struct Steps<P: Platform> {
 }
 
 impl<P: Platform> Steps<P> {
-    pub(crate) fn new(p: &P, open: u32, others: u32) -> Result<Self, Fault> {
+    /// What strays reach.
+    pub(crate) fn sink(p: &P) -> Result<P::Box<Open>, Fault> {
+        Slab::<P, _>::sink(p, &FREE)
+    }
+
+    /// No steps yet: [`Self::make`].
+    #[inline(always)]
+    pub(crate) fn bare(sink: P::Box<Open>) -> Self {
+        Self { table: Slab::bare(sink), out: P::Array::default(), head: 0, count: 0 }
+    }
+
+    pub(crate) fn make(&mut self, p: &P, open: u32, others: u32) -> Result<(), Fault> {
         let open = open.saturating_add(KEPT_BACK);
         let len = open.saturating_add(others).saturating_add(8);
         let none = (StepId { index: NONE, generation: 0 }, Step::Wake);
-        Ok(Self {
-            table: Slab::new(p, open, &FREE)?,
-            out: p.array(usize::try_from(len).unwrap_or(0), &none).ok_or(Fault::NoMemory)?,
-            head: 0,
-            count: 0,
-        })
+        self.table.make(p, open, &FREE)?;
+        self.out = p.array(usize::try_from(len).unwrap_or(0), &none).ok_or(Fault::NoMemory)?;
+        Ok(())
     }
 
     /// Steps that can be opened by those who can wait for them.

@@ -12,8 +12,19 @@ pub(crate) struct CopyUnits<P: Platform> {
 }
 
 impl<P: Platform> CopyUnits<P> {
-    pub(crate) fn new(p: &P, len: u32) -> Result<Self, Fault> {
-        Ok(Self { units: Slab::new(p, len, &0)? })
+    /// What strays reach.
+    pub(crate) fn sink(p: &P) -> Result<P::Box<u64>, Fault> {
+        Slab::<P, _>::sink(p, &0)
+    }
+
+    /// No units yet: [`Self::make`].
+    #[inline(always)]
+    pub(crate) fn bare(sink: P::Box<u64>) -> Self {
+        Self { units: Slab::bare(sink) }
+    }
+
+    pub(crate) fn make(&mut self, p: &P, len: u32) -> Result<(), Fault> {
+        self.units.make(p, len, &0)
     }
 
     pub(crate) fn left(&self) -> u32 {

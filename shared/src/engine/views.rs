@@ -276,8 +276,8 @@ impl<P: Platform> Core<P> {
     }
 
     /// The full name of an object.
-    pub(crate) fn name_of(&self, id: EntityId) -> Name {
-        self.catalog.get(id).map(|e| e.name).unwrap_or_default()
+    pub(crate) fn name_of(&self, id: EntityId) -> &Name {
+        self.catalog.get(id).map_or(&Name::EMPTY, |e| &e.name)
     }
 
     /// Enters a production or clone of the catalogue into the table of volumes.

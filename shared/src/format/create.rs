@@ -125,9 +125,9 @@ fn entities<P: Platform>(
     platform: &P,
     pool: &NewPool<'_>,
     s: &mut Superblock,
-) -> Result<Catalog<P>, CreateError> {
+) -> Result<P::Box<Catalog<P>>, CreateError> {
     let room = pool.productions.len().saturating_add(2);
-    let mut catalog = Catalog::new(platform, room).ok_or(Fault::NoMemory)?;
+    let mut catalog = Catalog::new(platform, room)?;
     let mut id = 1u32;
     let mut entity = platform.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?;
     entity.id = id.into();

@@ -6,72 +6,69 @@ use crate::control::{Name, Refusal};
 use crate::engine::{Core, LEVELS};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
+use crate::lifecycle::command::Whose;
 use crate::platform::Platform;
 use crate::units::EntityId;
 
 impl<P: Platform> Core<P> {
     /// Runs the command `Clone`.
     pub(crate) fn run_clone(&mut self, t: u32) {
-        let Some((name, other)) = self.input(t).map(|c| (c.name, c.other)) else {
-            return self.refuse(t, Refusal::Malformed);
-        };
-        self.check_clone(t, &name, &other);
-        if self.refuse_blamed(t) {
+        self.check_clone(t);
+        if self.refuse_blamed(t) || !self.may_add(t, 3) {
             return;
         }
-        if !self.may_add(t, 3) {
-            return;
-        }
-        match self.record_clone(t, &name, &other) {
+        match self.record_clone(t) {
             Ok(()) => self.when_logged(t),
             Err(fault) => self.fence_command(t, fault),
         }
     }
 
     /// Blames all that is in the way of a clone.
-    fn check_clone(&mut self, t: u32, name: &Name, other: &Name) {
-        let base = self.check_base(name);
-        self.blame_if(t, base);
-        let fresh = self.check_new_name(other);
-        self.blame_if(t, fresh);
+    fn check_clone(&mut self, t: u32) {
+        let base = self.check_base(self.name(t));
+        self.blame_if(t, base.map_err(|why| (why, Whose::Name)));
+        let fresh = self.check_new_name(self.other(t));
+        self.blame_if(t, fresh.map_err(|why| (why, Whose::Other)));
         if self.catalog.reserve(&self.platform, 8).is_err() {
-            self.blame(t, Refusal::NoMemory, other);
+            self.blame(t, Refusal::NoMemory, Whose::Other);
         }
         if self.vols.left() == 0 {
-            self.blame(t, Refusal::TableFull, other);
+            self.blame(t, Refusal::TableFull, Whose::Other);
         }
     }
 
     /// Whether a clone can stand on what bears this name.
-    pub(crate) fn check_base(&self, name: &Name) -> Result<(), (Refusal, Name)> {
-        let Some(snapshot) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
+    pub(crate) fn check_base(&self, name: &Name) -> Result<(), Refusal> {
+        let Some(snapshot) = self.named(name) else { return Err(Refusal::NotFound) };
         if snapshot.kind() != Some(Kind::Snapshot) {
-            return Err((Refusal::WrongKind, *name));
+            return Err(Refusal::WrongKind);
         }
         if !snapshot.is_living_snapshot() {
-            return Err((Refusal::Lost, *name));
+            return Err(Refusal::Lost);
         }
         if self.depth_of(snapshot.id()) >= LEVELS.saturating_sub(4) {
-            return Err((Refusal::TooDeep, *name));
+            return Err(Refusal::TooDeep);
         }
         Ok(())
     }
 
     /// Whether a volume may get this name.
-    pub(crate) fn check_new_name(&self, name: &Name) -> Result<(), (Refusal, Name)> {
+    pub(crate) fn check_new_name(&self, name: &Name) -> Result<(), Refusal> {
         if !Name::part_is_valid(name.bytes()) {
-            return Err((Refusal::BadName, *name));
+            return Err(Refusal::BadName);
         }
         if self.named(name).is_some() {
-            return Err((Refusal::Exists, *name));
+            return Err(Refusal::Exists);
         }
         Ok(())
     }
 
-    fn record_clone(&mut self, t: u32, name: &Name, other: &Name) -> Result<(), Fault> {
-        let base = self.id_of(name).ok_or(crate::bug!())?;
+    #[inline(never)]
+    fn record_clone(&mut self, t: u32) -> Result<(), Fault> {
+        let base = self.id_of(self.name(t)).ok_or(crate::bug!())?;
+        let name = *self.other(t);
         self.begin_group(2)?;
-        self.begin_draft(t, Kind::Clone, other, 1);
+        self.begin_draft(t, Kind::Clone, &name, 1);
         self.fill_clone_draft(base)?;
         let id = self.put_draft()?;
         self.end_group()?;

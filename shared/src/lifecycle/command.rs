@@ -32,6 +32,24 @@ const FLAGS: u32 = FLAG_COUNT
     | FLAG_OLD_FIRST
     | FLAG_RECURSIVE;
 
+/// Whose name stands in the reply for what is in a command's way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose {
+    /// No name.
+    Nobody,
+    /// The name in the command.
+    Name,
+    /// The other name in it.
+    Other,
+    /// The name in one of its items.
+    Item(usize),
+    /// An object's name.
+    Entity(EntityId),
+}
+
+/// What is in a command's way.
+pub(crate) type Blamed = (Refusal, Whose);
+
 impl<P: Platform> Core<P> {
     /// The command of a task.
     pub(crate) fn input(&self, t: u32) -> Option<&Command> {
@@ -39,6 +57,21 @@ impl<P: Platform> Core<P> {
         let len = self.lifecycle.slots.at(c).input_len;
         let bytes = part(&self.lifecycle.inputs, c, INPUT).get(..len)?;
         Command::ref_from_prefix(bytes).ok().map(|(command, _)| command)
+    }
+
+    /// The name that a task's command is about.
+    pub(crate) fn name(&self, t: u32) -> &Name {
+        self.input(t).map_or(&Name::EMPTY, |command| &command.name)
+    }
+
+    /// The other name in it.
+    pub(crate) fn other(&self, t: u32) -> &Name {
+        self.input(t).map_or(&Name::EMPTY, |command| &command.other)
+    }
+
+    /// The name in one of its items.
+    pub(crate) fn item_name(&self, t: u32, n: usize) -> &Name {
+        self.item(t, n).map_or(&Name::EMPTY, |item| &item.name)
     }
 
     /// An item of a task's command.
@@ -175,23 +208,38 @@ impl<P: Platform> Core<P> {
     }
 
     /// Refused because of one object.
-    pub(crate) fn refuse_for(&mut self, t: u32, refusal: Refusal, name: &Name) {
-        self.blame(t, refusal, name);
+    #[inline(never)]
+    pub(crate) fn refuse_for(&mut self, t: u32, refusal: Refusal, whose: Whose) {
+        self.blame(t, refusal, whose);
         self.refuse(t, refusal);
     }
 
-    /// Notes what is in the way of the command, and why.
-    pub(crate) fn blame(&mut self, t: u32, why: Refusal, name: &Name) {
+    /// Notes what is in the way of the command, and why. Names are long, and a stack is small:
+    /// nobody but this function copies one for that.
+    #[inline(never)]
+    pub(crate) fn blame(&mut self, t: u32, why: Refusal, whose: Whose) {
+        let name = *self.whose(t, whose);
         let c = self.tasks.at(t).aux;
         let slot = self.lifecycle.slots.at_mut(c);
         slot.blamed = slot.blamed.or(Some(why));
-        self.blocker(t, name, u64::from(why as u16));
+        self.blocker(t, &name, u64::from(why as u16));
+    }
+
+    /// The name that is meant.
+    pub(crate) fn whose(&self, t: u32, whose: Whose) -> &Name {
+        match whose {
+            Whose::Nobody => &Name::EMPTY,
+            Whose::Name => self.name(t),
+            Whose::Other => self.other(t),
+            Whose::Item(n) => self.item_name(t, n),
+            Whose::Entity(id) => self.name_of(id),
+        }
     }
 
     /// As `blame`, if a check found something.
-    pub(crate) fn blame_if(&mut self, t: u32, found: Result<(), (Refusal, Name)>) {
-        if let Err((why, name)) = found {
-            self.blame(t, why, &name);
+    pub(crate) fn blame_if(&mut self, t: u32, found: Result<(), Blamed>) {
+        if let Err((why, whose)) = found {
+            self.blame(t, why, whose);
         }
     }
 

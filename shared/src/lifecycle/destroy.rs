@@ -11,6 +11,7 @@ use crate::control::{Name, Refusal, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE, FLAG_R
 use crate::engine::{Core, Stage};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind, SWEEP_ALL, SWEEP_VIEWS};
+use crate::lifecycle::command::{Blamed, Whose};
 use crate::lifecycle::moment::MOMENT;
 use crate::platform::Platform;
 use crate::units::{EntityId, MapId};
@@ -83,7 +84,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Lists the volume or snapshot, and all that could not be without it.
-    pub(crate) fn choose_all_on(&mut self, id: EntityId) -> Result<(), (Refusal, Name)> {
+    pub(crate) fn choose_all_on(&mut self, id: EntityId) -> Result<(), Blamed> {
         self.lifecycle.victim_count = 0;
         self.add_victim(id);
         self.add_dependants()
@@ -113,21 +114,21 @@ impl<P: Platform> Core<P> {
     fn choose_victims(&mut self, t: u32) {
         self.lifecycle.victim_count = 0;
         if self.items(t) == 0 {
-            self.blame(t, Refusal::Malformed, &Name::default());
+            self.blame(t, Refusal::Malformed, Whose::Nobody);
         }
         if self.catalog.reserve(&self.platform, 64).is_err() {
-            self.blame(t, Refusal::NoMemory, &Name::default());
+            self.blame(t, Refusal::NoMemory, Whose::Nobody);
         }
         for n in 0..self.items(t) {
-            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
-            let found = self.named(&name).map(|e| (e.id(), e.kind()));
+            let found = self.named(self.item_name(t, n)).map(|e| (e.id(), e.kind()));
+            let whose = Whose::Item(n);
             match found {
-                None => self.blame(t, Refusal::NotFound, &name),
-                Some((_, Some(Kind::Production))) => self.blame(t, Refusal::WrongKind, &name),
+                None => self.blame(t, Refusal::NotFound, whose),
+                Some((_, Some(Kind::Production))) => self.blame(t, Refusal::WrongKind, whose),
                 Some((id, _)) if self.is_deferred_by(t, id) => {}
                 Some((id, _)) => {
                     if !self.add_victim(id) {
-                        self.blame(t, Refusal::NoMemory, &name);
+                        self.blame(t, Refusal::NoMemory, whose);
                     }
                 }
             }
@@ -154,8 +155,7 @@ impl<P: Platform> Core<P> {
             return Ok(false);
         }
         for n in 0..self.items(t) {
-            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
-            let Some(id) = self.id_of(&name) else { continue };
+            let Some(id) = self.id_of(self.item_name(t, n)) else { continue };
             if self.is_deferred_by(t, id) && !self.is_victim(id) {
                 self.change(id, |e| e.set_flags(FLAG_DEFERRED, true))?;
             }
@@ -169,13 +169,13 @@ impl<P: Platform> Core<P> {
             || self.pinned(id)
     }
 
-    fn add_dependants(&mut self) -> Result<(), (Refusal, Name)> {
+    fn add_dependants(&mut self) -> Result<(), Blamed> {
         let mut n = 0;
         while let Some(id) = self.victim(n) {
             let mut last = EntityId(0);
             while let Some(next) = self.next_dependant(id, last) {
                 if !self.add_victim(next) {
-                    return Err((Refusal::NoMemory, self.name_of(id)));
+                    return Err((Refusal::NoMemory, Whose::Entity(id)));
                 }
                 last = next;
             }
@@ -196,12 +196,10 @@ impl<P: Platform> Core<P> {
     fn check_victims(&mut self, t: u32) {
         for n in 0..self.lifecycle.victim_count {
             let Some(id) = self.victim(n) else { break };
-            let name = self.name_of(id);
             let mut last = EntityId(0);
             while let Some(next) = self.next_dependant(id, last) {
                 if !self.is_victim(next) {
-                    let blocker = self.name_of(next);
-                    self.blame(t, Refusal::Needed, &blocker);
+                    self.blame(t, Refusal::Needed, Whose::Entity(next));
                 }
                 last = next;
             }
@@ -213,12 +211,13 @@ impl<P: Platform> Core<P> {
                 (open, Refusal::OpenForWriting),
             ] {
                 if blocked {
-                    self.blame(t, why, &name);
+                    self.blame(t, why, Whose::Entity(id));
                 }
             }
         }
     }
 
+    #[inline(never)]
     fn list_victims(&mut self, t: u32) {
         let shift = self.geometry.shift();
         for n in 0..self.lifecycle.victim_count {

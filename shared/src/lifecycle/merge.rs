@@ -9,7 +9,7 @@
 //! were being written, all passes run again; what is settled is skipped. When nothing is left, the
 //! restore is over.
 
-use crate::api::{Limits, Step};
+use crate::api::Step;
 use crate::engine::{
     Core, Job, Owner, Piece, Place, Queue, Slab, Stage, Stop, View, NONE, SEGS, UNSET,
 };
@@ -106,9 +106,16 @@ pub(crate) struct Merge<P: Platform> {
 }
 
 impl<P: Platform> Merge<P> {
-    pub(crate) fn new(p: &P, _limits: &Limits) -> Result<Self, Fault> {
-        Ok(Self {
-            jobs: Slab::new(p, WORDS, &FREE)?,
+    /// What strays reach.
+    pub(crate) fn sink(p: &P) -> Result<P::Box<Job64>, Fault> {
+        Slab::<P, _>::sink(p, &FREE)
+    }
+
+    /// With no room for jobs yet: [`Self::make`].
+    #[inline(always)]
+    pub(crate) fn bare(sink: P::Box<Job64>) -> Self {
+        Self {
+            jobs: Slab::bare(sink),
             vol: NONE,
             view: NONE,
             active: false,
@@ -137,7 +144,11 @@ impl<P: Platform> Merge<P> {
             tokens: 0,
             last_ns: 0,
             enders: Queue::default(),
-        })
+        }
+    }
+
+    pub(crate) fn make(&mut self, p: &P) -> Result<(), Fault> {
+        self.jobs.make(p, WORDS, &FREE)
     }
 
     /// A restore of the volume begins.

@@ -9,7 +9,7 @@
 //! view resolves to, the merge brings a restored production home.
 
 mod clone;
-mod command;
+pub(crate) mod command;
 mod compose;
 mod count;
 mod destroy;
@@ -29,7 +29,7 @@ mod snapshot;
 mod sweep;
 mod tally;
 
-use crate::api::{Limits, Submit};
+use crate::api::Submit;
 use crate::control::Refusal;
 use crate::engine::{Core, Job, Queue, Slab, HINTS, NONE};
 use crate::fault::Fault;
@@ -108,37 +108,64 @@ pub(crate) struct Lifecycle<P: Platform> {
 }
 
 impl<P: Platform> Lifecycle<P> {
-    pub(crate) fn new(p: &P, limits: &Limits) -> Result<Self, Fault> {
+    /// Made where it will stay.
+    pub(crate) fn new(p: &P) -> Result<P::Box<Self>, Fault> {
         let n = usize::try_from(COMMANDS).unwrap_or(0);
         let none = crate::control::EventRow::default();
         let hints = usize::try_from(HINTS).unwrap_or(0);
-        Ok(Self {
-            slots: Slab::new(p, COMMANDS, &Slot::default())?,
-            inputs: p.blank(n.saturating_mul(INPUT), &0).ok_or(Fault::NoMemory)?,
-            replies: p.blank(n.saturating_mul(REPLY), &0).ok_or(Fault::NoMemory)?,
+        let mut made = Self::bare(p)?;
+        made.slots.make(p, COMMANDS, &Slot::default())?;
+        made.merge.make(p)?;
+        made.inputs = p.blank(n.saturating_mul(INPUT), &0).ok_or(Fault::NoMemory)?;
+        made.replies = p.blank(n.saturating_mul(REPLY), &0).ok_or(Fault::NoMemory)?;
+        made.victims = p.array(VICTIMS, &EntityId(0)).ok_or(Fault::NoMemory)?;
+        made.events = p.array(EVENTS, &none).ok_or(Fault::NoMemory)?;
+        made.users = p.array(hints, &NONE).ok_or(Fault::NoMemory)?;
+        Ok(made)
+    }
+
+    #[inline(never)]
+    fn bare(p: &P) -> Result<P::Box<Self>, Fault> {
+        let slots = Slab::<P, _>::sink(p, &Slot::default())?;
+        let jobs = Merge::<P>::sink(p)?;
+        let draft = entity(p)?;
+        let edit = entity(p)?;
+        let walker = p.boxed(|| runs::Walker::NEW).ok_or(Fault::NoMemory)?;
+        let counter = p.boxed(tally::Counter::new).ok_or(Fault::NoMemory)?;
+        p.boxed(|| Self {
+            slots: Slab::bare(slots),
+            inputs: P::Array::default(),
+            replies: P::Array::default(),
             moment: NONE,
             moment_waiters: Queue::default(),
             background: Queue::default(),
             slice: false,
             draining: 0,
-            draft: p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?,
-            edit: p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)?,
-            victims: p.array(VICTIMS, &EntityId(0)).ok_or(Fault::NoMemory)?,
+            draft,
+            edit,
+            victims: P::Array::default(),
             victim_count: 0,
             damaged: EntityId(0),
-            events: p.array(EVENTS, &none).ok_or(Fault::NoMemory)?,
+            events: P::Array::default(),
             event_count: 0,
             removed: LogPos(0),
             views_made: 0,
             grows_to: u64::MAX,
-            users: p.array(hints, &NONE).ok_or(Fault::NoMemory)?,
+            users: P::Array::default(),
             sweeper: Sweeper::new(),
-            merge: Merge::new(p, limits)?,
-            walker: p.boxed(|| runs::Walker::NEW).ok_or(Fault::NoMemory)?,
+            merge: Merge::bare(jobs),
+            walker,
             walker_waiters: Queue::default(),
-            counter: p.boxed(tally::Counter::new).ok_or(Fault::NoMemory)?,
+            counter,
         })
+        .ok_or(Fault::NoMemory)
     }
+}
+
+/// Room for an entity.
+#[inline(never)]
+fn entity<P: Platform>(p: &P) -> Result<P::Box<Entity>, Fault> {
+    p.boxed(|| Entity::ZERO).ok_or(Fault::NoMemory)
 }
 
 impl<P: Platform> Core<P> {

@@ -9,6 +9,7 @@ use crate::engine::{Core, Stage};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
 use crate::format::log::Entry;
+use crate::lifecycle::command::Whose;
 use crate::lifecycle::moment::MOMENT;
 use crate::platform::Platform;
 use crate::units::{Dev, EntityId};
@@ -54,10 +55,8 @@ fn value_of(bytes: &[u8; 192]) -> &[u8] {
 impl<P: Platform> Core<P> {
     /// Runs the command `Rename`.
     pub(crate) fn run_rename(&mut self, t: u32) {
-        let Some((name, other)) = self.input(t).map(|c| (c.name, c.other)) else {
-            return self.refuse(t, Refusal::Malformed);
-        };
-        let found = self.named(&name).map(|e| (e.id(), e.kind()));
+        let (name, other) = (self.name(t), self.other(t));
+        let found = self.named(name).map(|e| (e.id(), e.kind()));
         let snapshot = found.is_some_and(|(_, kind)| kind == Some(Kind::Snapshot));
         let (volume, part) = other.split();
         let fits = match part {
@@ -65,12 +64,12 @@ impl<P: Platform> Core<P> {
             None => !snapshot && Name::part_is_valid(volume),
         };
         if found.is_none() {
-            self.blame(t, Refusal::NotFound, &name);
+            self.blame(t, Refusal::NotFound, Whose::Name);
         } else if !fits {
-            self.blame(t, Refusal::BadName, &other);
+            self.blame(t, Refusal::BadName, Whose::Other);
         }
-        if self.named(&other).is_some() {
-            self.blame(t, Refusal::Exists, &other);
+        if self.named(self.other(t)).is_some() {
+            self.blame(t, Refusal::Exists, Whose::Other);
         }
         if self.refuse_blamed(t) {
             return;
@@ -79,14 +78,19 @@ impl<P: Platform> Core<P> {
         if !self.may_change(t, 4) {
             return;
         }
-        let renamed = if snapshot {
-            self.change(id, |e| e.name = other)
-        } else {
-            self.rename_volume(id, &other)
-        };
-        match renamed {
+        match self.record_rename(t, id, snapshot) {
             Ok(()) => self.when_logged(t),
             Err(fault) => self.fence_command(t, fault),
+        }
+    }
+
+    #[inline(never)]
+    fn record_rename(&mut self, t: u32, id: EntityId, snapshot: bool) -> Result<(), Fault> {
+        let name = *self.other(t);
+        if snapshot {
+            self.change(id, |e| e.name = name)
+        } else {
+            self.rename_volume(id, &name)
         }
     }
 
@@ -104,24 +108,23 @@ impl<P: Platform> Core<P> {
         let mut last = EntityId(0);
         while let Some(next) = self.catalog.snapshot_after(id, last).map(Entity::id) {
             last = next;
-            *self.lifecycle.edit = *self.catalog.get(next).ok_or(Fault::Corrupt)?;
-            let part = self.lifecycle.edit.name;
-            let part = part.split().1.unwrap_or(&[]);
-            let full = Self::snapshot_name(name.bytes(), part).ok_or(Fault::Corrupt)?;
-            self.lifecycle.edit.name = full;
-            self.catalog.put(&self.lifecycle.edit)?;
+            let entity = self.catalog.get(next).ok_or(Fault::Corrupt)?;
+            let edit = &mut self.lifecycle.edit;
+            **edit = *entity;
+            let part = entity.name.split().1.unwrap_or(&[]);
+            Self::put_snapshot_name(&mut edit.name, name.bytes(), part).ok_or(Fault::Corrupt)?;
+            self.catalog.put(edit)?;
         }
         Ok(())
     }
 
     /// Runs the commands `Hold` and `Release`.
     pub(crate) fn run_hold(&mut self, t: u32, on: bool) {
-        let name = self.input(t).map(|c| c.name).unwrap_or_default();
-        let Some((id, kind)) = self.named(&name).map(|e| (e.id(), e.kind())) else {
-            return self.refuse_for(t, Refusal::NotFound, &name);
+        let Some((id, kind)) = self.named(self.name(t)).map(|e| (e.id(), e.kind())) else {
+            return self.refuse_for(t, Refusal::NotFound, Whose::Name);
         };
         if kind != Some(Kind::Snapshot) {
-            return self.refuse_for(t, Refusal::WrongKind, &name);
+            return self.refuse_for(t, Refusal::WrongKind, Whose::Name);
         }
         if !self.may_change(t, 6) {
             return;
@@ -153,15 +156,14 @@ impl<P: Platform> Core<P> {
 
     /// Runs the command `Set`.
     pub(crate) fn run_set(&mut self, t: u32) {
-        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        let name = self.name(t);
         let pool = name.bytes().is_empty();
-        let found = if pool { self.pool_entity() } else { self.id_of(&name) };
-        let Some(id) = found else { return self.refuse_for(t, Refusal::NotFound, &name) };
+        let found = if pool { self.pool_entity() } else { self.id_of(name) };
+        let Some(id) = found else { return self.refuse_for(t, Refusal::NotFound, Whose::Name) };
         let (mut bad, mut most) = (false, 0);
         for n in 0..self.items(t) {
             if !self.item_is_valid(t, n, id) {
-                let key = self.item(t, n).map(|i| i.name).unwrap_or_default();
-                if pool && known(key.bytes()) == Some(Known::SaveLimit) {
+                if pool && known(self.item_name(t, n).bytes()) == Some(Known::SaveLimit) {
                     most = self.largest_save();
                 }
                 let why = if self.item_has_place(t, n, id) {
@@ -169,7 +171,7 @@ impl<P: Platform> Core<P> {
                 } else {
                     Refusal::WrongKind
                 };
-                self.blame(t, why, &key);
+                self.blame(t, why, Whose::Item(n));
                 bad = true;
             }
         }
@@ -178,7 +180,7 @@ impl<P: Platform> Core<P> {
         }
         let lacks = self.reservation_lacks(t, id);
         if lacks != 0 {
-            self.blame(t, Refusal::NoSpace, &name);
+            self.blame(t, Refusal::NoSpace, Whose::Name);
             return self.answer(t, Refusal::NoSpace, u64::MAX, lacks);
         }
         if !self.may_change(t, 4) {
@@ -259,18 +261,11 @@ impl<P: Platform> Core<P> {
         more.saturating_sub(self.slots.available_to(0)) << self.geometry.shift()
     }
 
+    #[inline(never)]
     fn set_items(&mut self, t: u32, id: EntityId) -> Result<(), Fault> {
         *self.lifecycle.edit = *self.catalog.get(id).ok_or(crate::bug!())?;
         for n in 0..self.items(t) {
-            let Some(item) = self.item(t, n).copied() else { continue };
-            let (key, value) = (item.name.bytes(), value_of(&item.value));
-            let edit = &mut self.lifecycle.edit;
-            match known(key) {
-                Some(Known::Quota) => edit.quota = decimal(value).unwrap_or(0).into(),
-                Some(Known::Reservation) => edit.reservation = decimal(value).unwrap_or(0).into(),
-                // Those of the pool are kept as properties too: see `take_pool_properties`.
-                _ => edit.set_property(key, value).map_err(|_| Fault::NoSpace)?,
-            }
+            self.edit_item(t, n)?;
         }
         self.put_edit()?;
         self.take_pool_properties();
@@ -283,6 +278,21 @@ impl<P: Platform> Core<P> {
             vol.quota = quota >> self.geometry.shift();
             vol.reservation = reservation;
             self.keep_promise(v);
+        }
+        Ok(())
+    }
+
+    /// Does to the entity being changed what an item says.
+    #[inline(never)]
+    fn edit_item(&mut self, t: u32, n: usize) -> Result<(), Fault> {
+        let Some(item) = self.item(t, n).copied() else { return Ok(()) };
+        let (key, value) = (item.name.bytes(), value_of(&item.value));
+        let edit = &mut self.lifecycle.edit;
+        match known(key) {
+            Some(Known::Quota) => edit.quota = decimal(value).unwrap_or(0).into(),
+            Some(Known::Reservation) => edit.reservation = decimal(value).unwrap_or(0).into(),
+            // Those of the pool are kept as properties too: see `take_pool_properties`.
+            _ => edit.set_property(key, value).map_err(|_| Fault::NoSpace)?,
         }
         Ok(())
     }
@@ -319,13 +329,9 @@ impl<P: Platform> Core<P> {
 
     /// Runs the command `Add`: the driver has opened the device and bears its number in `value`.
     pub(crate) fn run_add(&mut self, t: u32) {
-        let Some((name, value, size)) =
-            self.input(t).map(|c| (c.name, c.value.get(), c.limit.get()))
-        else {
-            return self.refuse(t, Refusal::Malformed);
-        };
-        if let Err((refusal, name)) = self.check_new_name(&name) {
-            return self.refuse_for(t, refusal, &name);
+        let (value, size) = self.input(t).map_or((0, 0), |c| (c.value.get(), c.limit.get()));
+        if let Err(refusal) = self.check_new_name(self.name(t)) {
+            return self.refuse_for(t, refusal, Whose::Name);
         }
         let dev = u16::try_from(value).unwrap_or(0);
         let block = u64::from(self.block).wrapping_sub(1);
@@ -333,7 +339,7 @@ impl<P: Platform> Core<P> {
             return self.refuse(t, Refusal::Malformed);
         }
         if self.vols.left() == 0 {
-            return self.refuse_for(t, Refusal::TableFull, &name);
+            return self.refuse_for(t, Refusal::TableFull, Whose::Name);
         }
         if self.catalog.reserve(&self.platform, 8).is_err() {
             return self.refuse(t, Refusal::NoMemory);
@@ -341,24 +347,16 @@ impl<P: Platform> Core<P> {
         if !self.may_add(t, 4) {
             return;
         }
-        match self.record_production(t, &name, dev, size) {
+        match self.record_production(t, dev, size) {
             Ok(()) => self.when_logged(t),
             Err(fault) => self.fence_command(t, fault),
         }
     }
 
-    fn record_production(&mut self, t: u32, name: &Name, dev: u16, size: u64) -> Result<(), Fault> {
+    #[inline(never)]
+    fn record_production(&mut self, t: u32, dev: u16, size: u64) -> Result<(), Fault> {
         self.begin_group(2)?;
-        self.begin_draft(t, Kind::Production, name, 4);
-        let map = self.next_map();
-        let path = self.item(t, 0).copied();
-        let draft = &mut self.lifecycle.draft;
-        draft.map = map.0.into();
-        draft.size = size.into();
-        draft.device = u32::from(dev).into();
-        if let Some(item) = path {
-            let _ = draft.set_property(b"path", value_of(&item.value));
-        }
+        self.draft_production(t, dev, size);
         let id = self.put_draft()?;
         self.end_group()?;
         self.add_volume(id)?;
@@ -366,27 +364,40 @@ impl<P: Platform> Core<P> {
         self.online(Dev(dev), device, 0, true).map_err(|_| Fault::NoMemory)
     }
 
+    #[inline(never)]
+    fn draft_production(&mut self, t: u32, dev: u16, size: u64) {
+        let name = *self.name(t);
+        self.begin_draft(t, Kind::Production, &name, 4);
+        let map = self.next_map();
+        let path = self.item(t, 0).map(|item| item.value);
+        let draft = &mut self.lifecycle.draft;
+        draft.map = map.0.into();
+        draft.size = size.into();
+        draft.device = u32::from(dev).into();
+        if let Some(path) = &path {
+            let _ = draft.set_property(b"path", value_of(path));
+        }
+    }
+
     /// Runs the command `Remove`.
     pub(crate) fn run_remove(&mut self, t: u32) {
         if !self.take_moment(t) {
             return;
         }
-        let name = self.input(t).map(|c| c.name).unwrap_or_default();
-        let Some((id, kind)) = self.named(&name).map(|e| (e.id(), e.kind())) else {
-            return self.refuse_for(t, Refusal::NotFound, &name);
+        let Some((id, kind)) = self.named(self.name(t)).map(|e| (e.id(), e.kind())) else {
+            return self.refuse_for(t, Refusal::NotFound, Whose::Name);
         };
         if self.tasks.at(t).stage == Stage::Begin {
             if kind != Some(Kind::Production) {
-                return self.refuse_for(t, Refusal::WrongKind, &name);
+                return self.refuse_for(t, Refusal::WrongKind, Whose::Name);
             }
             let mut last = EntityId(0);
             while let Some(next) = self.catalog.snapshot_after(id, last).map(Entity::id) {
                 last = next;
-                let blocker = self.name_of(next);
-                self.blame(t, Refusal::Needed, &blocker);
+                self.blame(t, Refusal::Needed, Whose::Entity(next));
             }
             if self.is_open(id) && !self.flag(t, crate::control::FLAG_FORCE) {
-                self.blame(t, Refusal::OpenForWriting, &name);
+                self.blame(t, Refusal::OpenForWriting, Whose::Name);
             }
             if self.refuse_blamed(t) {
                 return;

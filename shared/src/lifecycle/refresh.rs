@@ -5,10 +5,11 @@
 //! The map it had is swept in the background, but for what the clone's own snapshots need; or it
 //! goes to a clone that keeps the former state.
 
-use crate::control::{Name, Refusal, FLAG_FORCE};
+use crate::control::{Refusal, FLAG_FORCE};
 use crate::engine::{Core, Stage, NONE};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
+use crate::lifecycle::command::{Blamed, Whose};
 use crate::lifecycle::destroy::OWN_CHAIN;
 use crate::lifecycle::moment::MOMENT;
 use crate::platform::Platform;
@@ -20,18 +21,15 @@ impl<P: Platform> Core<P> {
         if !self.take_moment(t) {
             return;
         }
-        let Some((name, to)) = self.input(t).map(|c| (c.name, c.other)) else {
-            return self.refuse(t, Refusal::Malformed);
-        };
         if self.tasks.at(t).stage == Stage::Begin {
-            self.check_refresh(t, &name, &to);
+            self.check_refresh(t);
             if self.refuse_blamed(t) {
                 return;
             }
-            if let Some(v) = self.vol_named(name.bytes()) {
+            if let Some(v) = self.vol_named(self.name(t).bytes()) {
                 self.cut_off_writers(v);
                 self.hold(v);
-                if to.bytes().is_empty() {
+                if self.other(t).bytes().is_empty() {
                     if let Some(base) = self.base_volume(v) {
                         self.hold(base);
                     }
@@ -42,7 +40,7 @@ impl<P: Platform> Core<P> {
         if !self.at_moment(t) || !self.may_add(t, 8) {
             return;
         }
-        match self.record_refresh(t, &name, &to) {
+        match self.record_refresh(t) {
             Ok(()) => self.when_logged(t),
             Err(fault) => self.fence_command(t, fault),
         }
@@ -50,58 +48,63 @@ impl<P: Platform> Core<P> {
 
     /// Blames all that is in the way of the refresh.
     #[inline(never)]
-    fn check_refresh(&mut self, t: u32, name: &Name, to: &Name) {
-        let clone = self.check_clone_of(t, name);
+    fn check_refresh(&mut self, t: u32) {
+        let clone = self.check_clone_of(t);
         let v = clone.unwrap_or(NONE);
-        self.blame_if(t, clone.map(|_| ()));
-        let base = match (v, to.bytes()) {
+        self.blame_if(t, clone.map(|_| ()).map_err(|why| (why, Whose::Name)));
+        let base = match (v, self.other(t).bytes()) {
             (NONE, []) => Ok(()),
-            (_, []) => self.check_base_volume(v, name),
-            _ => self.check_base(to).and_then(|()| self.check_refresh_to(v, to)),
+            (_, []) => self.check_base_volume(v),
+            _ => self
+                .check_base(self.other(t))
+                .and_then(|()| self.check_refresh_to(t, v))
+                .map_err(|why| (why, Whose::Other)),
         };
         self.blame_if(t, base);
-        if let Some(keep) = self.item(t, 0).map(|i| i.name) {
-            let fresh = self.check_new_name(&keep);
-            self.blame_if(t, fresh);
+        if self.items(t) != 0 {
+            let fresh = self.check_new_name(self.item_name(t, 0));
+            self.blame_if(t, fresh.map_err(|why| (why, Whose::Item(0))));
             if self.vols.left() == 0 {
-                self.blame(t, Refusal::TableFull, &keep);
+                self.blame(t, Refusal::TableFull, Whose::Item(0));
             }
         }
         if self.catalog.reserve(&self.platform, 8).is_err() {
-            self.blame(t, Refusal::NoMemory, name);
+            self.blame(t, Refusal::NoMemory, Whose::Name);
         }
     }
 
     /// The clone, if it can be refreshed now.
-    fn check_clone_of(&self, t: u32, name: &Name) -> Result<u32, (Refusal, Name)> {
-        let Some(clone) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
+    fn check_clone_of(&self, t: u32) -> Result<u32, Refusal> {
+        let name = self.name(t);
+        let Some(clone) = self.named(name) else { return Err(Refusal::NotFound) };
         if clone.kind() != Some(Kind::Clone) {
-            return Err((Refusal::WrongKind, *name));
+            return Err(Refusal::WrongKind);
         }
-        let v = self.vol_named(name.bytes()).ok_or((Refusal::NotFound, *name))?;
+        let v = self.vol_named(name.bytes()).ok_or(Refusal::NotFound)?;
         if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
-            return Err((Refusal::OpenForWriting, *name));
+            return Err(Refusal::OpenForWriting);
         }
         Ok(v)
     }
 
     /// Whether a new snapshot can be taken of the volume that the clone stands on.
-    fn check_base_volume(&self, v: u32, name: &Name) -> Result<(), (Refusal, Name)> {
-        let base = self.base_volume(v).ok_or((Refusal::NotFound, *name))?;
+    fn check_base_volume(&self, v: u32) -> Result<(), Blamed> {
+        let base = self.base_volume(v).ok_or((Refusal::NotFound, Whose::Name))?;
         if !self.is_online(base) {
-            return Err((Refusal::Offline, self.name_of(self.vols.at(base).id)));
+            return Err((Refusal::Offline, Whose::Entity(self.vols.at(base).id)));
         }
         Ok(())
     }
 
     /// Whether the clone `v` can go to a snapshot that a clone can stand on.
-    fn check_refresh_to(&mut self, v: u32, to: &Name) -> Result<(), (Refusal, Name)> {
+    fn check_refresh_to(&mut self, t: u32, v: u32) -> Result<(), Refusal> {
+        let to = self.other(t);
         let Some(snapshot) = self.named(to).filter(|_| v != NONE) else { return Ok(()) };
         if snapshot.size.get() != self.vols.at(v).size {
-            return Err((Refusal::Unrelated, *to));
+            return Err(Refusal::Unrelated);
         }
         let id = snapshot.id();
-        self.check_ring(self.vols.at(v).id, id).map_err(|refusal| (refusal, *to))
+        self.check_ring(self.vols.at(v).id, id)
     }
 
     /// A clone may stand on snapshots of its own, a few of them one below the other: they go with
@@ -132,20 +135,19 @@ impl<P: Platform> Core<P> {
     }
 
     #[inline(never)]
-    fn record_refresh(&mut self, t: u32, name: &Name, to: &Name) -> Result<(), Fault> {
-        let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
+    fn record_refresh(&mut self, t: u32) -> Result<(), Fault> {
+        let v = self.vol_named(self.name(t).bytes()).ok_or(crate::bug!())?;
         let id = self.vols.at(v).id;
         let former = self.catalog.get(id).and_then(Entity::base);
-        let keep = self.item(t, 0).map(|i| i.name);
         self.begin_group(6)?;
-        let base = if to.bytes().is_empty() {
-            self.record_base(t, v, name)?
+        let base = if self.other(t).bytes().is_empty() {
+            self.record_base(t, v)?
         } else {
-            self.id_of(to).ok_or(crate::bug!())?
+            self.id_of(self.other(t)).ok_or(crate::bug!())?
         };
         let mut kept = None;
-        if let Some(keep) = keep {
-            kept = Some(self.keep_former(t, id, &keep)?);
+        if self.items(t) != 0 {
+            kept = Some(self.keep_former(t, id)?);
         } else {
             self.log_sweep(t, self.vols.at(v).map)?;
         }
@@ -175,11 +177,12 @@ impl<P: Platform> Core<P> {
     }
 
     /// A new snapshot of the base's volume; it goes when the clone does not need it any more.
-    fn record_base(&mut self, t: u32, v: u32, name: &Name) -> Result<EntityId, Fault> {
+    #[inline(never)]
+    fn record_base(&mut self, t: u32, v: u32) -> Result<EntityId, Fault> {
         let source = self.base_volume(v).ok_or(crate::bug!())?;
         let epoch = self.next_epoch();
         let owner = self.name_of(self.vols.at(source).id);
-        let snapshot = self.auto_name(owner.bytes(), name.bytes(), epoch);
+        let snapshot = self.auto_name(owner.bytes(), self.name(t).bytes(), epoch);
         self.draft_snapshot(t, source, &snapshot, epoch, 2);
         self.lifecycle.draft.set_flags(crate::control::rows::FLAG_DEFERRED, true);
         let id = self.put_draft()?;
@@ -188,11 +191,13 @@ impl<P: Platform> Core<P> {
     }
 
     /// Puts the clone's former state under another name.
-    fn keep_former(&mut self, t: u32, id: EntityId, keep: &Name) -> Result<EntityId, Fault> {
+    #[inline(never)]
+    fn keep_former(&mut self, t: u32, id: EntityId) -> Result<EntityId, Fault> {
         let old = self.catalog.get(id).ok_or(crate::bug!())?;
         let (map, base, epoch, size) = (old.map, old.base, old.epoch, old.size);
         let used = self.vol_of_entity(id).map_or(0, |v| self.vols.at(v).used);
-        self.begin_draft(t, Kind::Clone, keep, 3);
+        let keep = *self.item_name(t, 0);
+        self.begin_draft(t, Kind::Clone, &keep, 3);
         let draft = &mut self.lifecycle.draft;
         draft.map = map;
         draft.base = base;

@@ -11,6 +11,7 @@ use crate::control::{Name, Refusal, FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST};
 use crate::engine::{Core, Stage, NONE};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind, Restore, FLAG_BEFORE_RESTORE};
+use crate::lifecycle::command::{Blamed, Whose};
 use crate::lifecycle::event::RESTORED;
 use crate::lifecycle::moment::MOMENT;
 use crate::platform::Platform;
@@ -19,27 +20,24 @@ use crate::units::{EntityId, Epoch, MapId};
 impl<P: Platform> Core<P> {
     /// Runs the command `Restore`.
     pub(crate) fn run_restore(&mut self, t: u32) {
-        let Some((name, from)) = self.input(t).map(|c| (c.name, c.other)) else {
-            return self.refuse(t, Refusal::Malformed);
-        };
         if self.tasks.at(t).stage == Stage::Begin {
-            let Some(lacks) = self.restore_lacks(t, &name, &from) else { return };
+            let Some(lacks) = self.restore_lacks(t) else { return };
             if !self.take_moment(t) {
                 return;
             }
-            self.check_restore(t, &name, &from);
+            self.check_restore(t);
             if lacks != 0 {
-                self.blame(t, Refusal::NoSpace, &name);
+                self.blame(t, Refusal::NoSpace, Whose::Name);
             }
             let c = self.tasks.at(t).aux;
             if let Some(why) = self.lifecycle.slots.at(c).blamed {
                 return self.answer(t, why, u64::MAX, lacks << self.geometry.shift());
             }
-            if let Some(v) = self.vol_named(name.bytes()) {
+            if let Some(v) = self.vol_named(self.name(t).bytes()) {
                 self.cut_off_writers(v);
                 self.hold(v);
             }
-            if let Some(v) = self.vol_named(from.bytes()) {
+            if let Some(v) = self.vol_named(self.other(t).bytes()) {
                 self.hold(v);
             }
             self.tasks.at_mut(t).stage = Stage::Step(MOMENT);
@@ -47,7 +45,7 @@ impl<P: Platform> Core<P> {
         if !self.at_moment(t) || !self.may_add(t, 10) {
             return;
         }
-        match self.record_restore(t, &name, &from) {
+        match self.record_restore(t) {
             Ok(()) => self.when_logged(t),
             Err(fault) => self.fence_command(t, fault),
         }
@@ -55,61 +53,64 @@ impl<P: Platform> Core<P> {
 
     /// Blames all that is in the way of the restore.
     #[inline(never)]
-    fn check_restore(&mut self, t: u32, name: &Name, from: &Name) {
-        let source = self.check_source(t, from);
-        let production = self.check_production(name);
+    fn check_restore(&mut self, t: u32) {
+        let source = self.check_source(t);
+        let production = self.check_production(t);
         let both = match (&production, &source) {
-            (Ok(map), Ok(bottom)) if map != bottom => Err((Refusal::Unrelated, *from)),
+            (Ok(map), Ok(bottom)) if map != bottom => Err((Refusal::Unrelated, Whose::Other)),
             _ => Ok(()),
         };
         self.blame_if(t, production.map(|_| ()));
         self.blame_if(t, source.map(|_| ()));
         self.blame_if(t, both);
-        let v = self.vol_named(name.bytes()).filter(|&v| !self.vols.at(v).clone);
+        let v = self.vol_named(self.name(t).bytes()).filter(|&v| !self.vols.at(v).clone);
         let Some(v) = v else { return };
         if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
-            self.blame(t, Refusal::OpenForWriting, name);
+            self.blame(t, Refusal::OpenForWriting, Whose::Name);
         }
         if self.catalog.reserve(&self.platform, 12).is_err() {
-            self.blame(t, Refusal::NoMemory, name);
+            self.blame(t, Refusal::NoMemory, Whose::Name);
         }
     }
 
     /// The map of a production that can be restored; its clients do not count here.
-    fn check_production(&self, name: &Name) -> Result<MapId, (Refusal, Name)> {
-        let Some(production) = self.named(name) else { return Err((Refusal::NotFound, *name)) };
+    fn check_production(&self, t: u32) -> Result<MapId, Blamed> {
+        let name = self.name(t);
+        let not = |why| Err((why, Whose::Name));
+        let Some(production) = self.named(name) else { return not(Refusal::NotFound) };
         if production.kind() != Some(Kind::Production) {
-            return Err((Refusal::WrongKind, *name));
+            return not(Refusal::WrongKind);
         }
         if production.restoring().is_some() {
-            return Err((Refusal::Restoring, *name));
+            return not(Refusal::Restoring);
         }
-        let v = self.vol_named(name.bytes()).ok_or((Refusal::NotFound, *name))?;
+        let Some(v) = self.vol_named(name.bytes()) else { return not(Refusal::NotFound) };
         if !self.is_online(v) {
-            return Err((Refusal::Offline, *name));
+            return not(Refusal::Offline);
         }
         let merge = &self.lifecycle.merge;
         if merge.is_active() {
-            return Err((Refusal::Restoring, self.name_of(self.vols.at(merge.vol).id)));
+            return Err((Refusal::Restoring, Whose::Entity(self.vols.at(merge.vol).id)));
         }
         Ok(production.map())
     }
 
     /// The map that what is restored rests on in the end.
-    fn check_source(&self, t: u32, from: &Name) -> Result<MapId, (Refusal, Name)> {
-        let Some(source) = self.named(from) else { return Err((Refusal::NotFound, *from)) };
+    fn check_source(&self, t: u32) -> Result<MapId, Blamed> {
+        let not = |why| Err((why, Whose::Other));
+        let Some(source) = self.named(self.other(t)) else { return not(Refusal::NotFound) };
         let (id, base) = (source.id(), source.base());
         match source.kind() {
             Some(Kind::Snapshot) if !source.is_living_snapshot() => {
-                return Err((Refusal::Lost, *from));
+                return not(Refusal::Lost);
             }
             Some(Kind::Snapshot | Kind::Clone) => {}
-            _ => return Err((Refusal::WrongKind, *from)),
+            _ => return not(Refusal::WrongKind),
         }
         // Where X is lost, production would keep what it has: not unless that is asked for.
         if !self.flag(t, FLAG_FORCE) {
             if let Some(damaged) = self.damaged_below(id) {
-                return Err((Refusal::Lost, damaged));
+                return Err((Refusal::Lost, Whose::Entity(damaged)));
             }
         }
         let bottom = base.map_or(id, |base| self.bottom_of(base));
@@ -117,11 +118,11 @@ impl<P: Platform> Core<P> {
     }
 
     /// The first of a volume or snapshot and those it rests on that has lost some of its data.
-    fn damaged_below(&self, id: EntityId) -> Option<Name> {
+    fn damaged_below(&self, id: EntityId) -> Option<EntityId> {
         let mut next = Some(id);
         while let Some(entity) = next.and_then(|id| self.catalog.get(id)) {
             if entity.has(FLAG_DAMAGED) {
-                return Some(entity.name);
+                return Some(entity.id());
             }
             next = entity.base();
         }
@@ -138,21 +139,21 @@ impl<P: Platform> Core<P> {
     }
 
     #[inline(never)]
-    fn record_restore(&mut self, t: u32, name: &Name, from: &Name) -> Result<(), Fault> {
-        let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
-        let source = self.id_of(from).ok_or(crate::bug!())?;
+    fn record_restore(&mut self, t: u32) -> Result<(), Fault> {
+        let v = self.vol_named(self.name(t).bytes()).ok_or(crate::bug!())?;
+        let source = self.id_of(self.other(t)).ok_or(crate::bug!())?;
         let (rate, started) =
             self.input(t).map_or((u64::MAX, 0), |c| (c.value.get(), c.time_ns.get()));
         let order = u8::from(self.flag(t, FLAG_OLD_FIRST));
         self.begin_group(8)?;
         let mut before = EntityId(0);
         if !self.flag(t, FLAG_NO_UNDO) {
-            before = self.record_auto(t, v, name, b"before-restore-", 5)?;
+            before = self.record_auto(t, v, b"before-restore-", 5)?;
             self.change(before, |e| e.set_flags(FLAG_BEFORE_RESTORE, true))?;
         }
         let x = self.record_x(t, source)?;
         let before_epoch = self.catalog.newest_epoch(self.vols.at(v).map).unwrap_or_default();
-        let r = self.record_auto(t, v, name, b"restored-", 6)?;
+        let r = self.record_auto(t, v, b"restored-", 6)?;
         let r_epoch = self.epoch();
         let m = self.next_map();
         let id = self.vols.at(v).id;
@@ -177,21 +178,16 @@ impl<P: Platform> Core<P> {
     }
 
     /// A snapshot that a restore takes by itself, named `VOL@PREFIX<epoch>`.
-    fn record_auto(
-        &mut self,
-        t: u32,
-        v: u32,
-        name: &Name,
-        prefix: &[u8],
-        seed: u32,
-    ) -> Result<EntityId, Fault> {
+    #[inline(never)]
+    fn record_auto(&mut self, t: u32, v: u32, prefix: &[u8], seed: u32) -> Result<EntityId, Fault> {
         let epoch = self.next_epoch();
-        let full = self.auto_name(name.bytes(), prefix, epoch);
+        let full = self.auto_name(self.name(t).bytes(), prefix, epoch);
         self.draft_snapshot(t, v, &full, epoch, seed);
         self.put_draft()
     }
 
     /// X: the snapshot itself, or a hidden one of the clone as it is now.
+    #[inline(never)]
     fn record_x(&mut self, t: u32, source: EntityId) -> Result<EntityId, Fault> {
         let Some(v) = self.vol_of_entity(source) else { return Ok(source) };
         let epoch = self.next_epoch();
@@ -206,6 +202,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// `VOL@PREFIX<number>`, and while that is taken with a further `+`.
+    #[inline(never)]
     pub(crate) fn auto_name(&self, volume: &[u8], prefix: &[u8], epoch: Epoch) -> Name {
         let mut part = [0u8; 63];
         let mut len = 0usize;
@@ -271,14 +268,12 @@ impl<P: Platform> Core<P> {
 
     /// Runs the command `RestoreRate`.
     pub(crate) fn run_rate(&mut self, t: u32) {
-        let Some((name, rate)) = self.input(t).map(|c| (c.name, c.value.get())) else {
-            return self.refuse(t, Refusal::Malformed);
-        };
-        let Some(entity) = self.named(&name) else {
-            return self.refuse_for(t, Refusal::NotFound, &name);
+        let rate = self.input(t).map_or(0, |c| c.value.get());
+        let Some(entity) = self.named(self.name(t)) else {
+            return self.refuse_for(t, Refusal::NotFound, Whose::Name);
         };
         if entity.restoring().is_none() {
-            return self.refuse_for(t, Refusal::NotRestoring, &name);
+            return self.refuse_for(t, Refusal::NotRestoring, Whose::Name);
         }
         let id = entity.id();
         if !self.may_change(t, 2) {
@@ -298,16 +293,15 @@ impl<P: Platform> Core<P> {
         if !self.take_moment(t) {
             return;
         }
-        let name = self.input(t).map(|c| c.name).unwrap_or_default();
         if self.tasks.at(t).stage == Stage::Begin {
-            if self.refuse_cancel(t, &name) {
+            if self.refuse_cancel(t) {
                 return;
             }
             self.lifecycle.merge.stop(true);
             if self.lifecycle.merge.is_busy() {
                 return self.queue_in(t, |core| &mut core.lifecycle.merge.enders);
             }
-            if let Some(v) = self.vol_named(name.bytes()) {
+            if let Some(v) = self.vol_named(self.name(t).bytes()) {
                 self.cut_off_writers(v);
                 self.hold(v);
             }
@@ -316,38 +310,38 @@ impl<P: Platform> Core<P> {
         if !self.at_moment(t) || !self.may_change(t, 10) {
             return;
         }
-        match self.record_cancel(t, &name) {
+        match self.record_cancel(t) {
             Ok(()) => self.when_logged(t),
             Err(fault) => self.fence_command(t, fault),
         }
     }
 
-    fn refuse_cancel(&mut self, t: u32, name: &Name) -> bool {
-        let Some(entity) = self.named(name) else {
-            self.refuse_for(t, Refusal::NotFound, name);
+    fn refuse_cancel(&mut self, t: u32) -> bool {
+        let Some(entity) = self.named(self.name(t)) else {
+            self.refuse_for(t, Refusal::NotFound, Whose::Name);
             return true;
         };
         let (id, map) = (entity.id(), entity.map());
         let Some(r) = entity.restoring().copied() else {
-            self.refuse_for(t, Refusal::NotRestoring, name);
+            self.refuse_for(t, Refusal::NotRestoring, Whose::Name);
             return true;
         };
         let v = self.vol_of_entity(id).unwrap_or(NONE);
         if r.before.get() == 0 {
-            self.blame(t, Refusal::Lost, name);
+            self.blame(t, Refusal::Lost, Whose::Name);
         }
         let mut epoch = Epoch(r.r_epoch.get());
         while let Some(next) = self.catalog.next_epoch_at_or_after(map, epoch.next()) {
-            let blocker = self.catalog.snapshot_at(map, next).map(|s| s.name).unwrap_or_default();
-            self.blame(t, Refusal::LaterSnapshots, &blocker);
+            let blocker = self.catalog.snapshot_at(map, next).map(Entity::id).unwrap_or_default();
+            self.blame(t, Refusal::LaterSnapshots, Whose::Entity(blocker));
             epoch = next;
         }
         self.blame_users_of(t, EntityId(r.r.get()));
         if self.vols.at(v).writers != 0 && !self.flag(t, FLAG_FORCE) {
-            self.blame(t, Refusal::OpenForWriting, name);
+            self.blame(t, Refusal::OpenForWriting, Whose::Name);
         }
         if self.catalog.reserve(&self.platform, 12).is_err() {
-            self.blame(t, Refusal::NoMemory, name);
+            self.blame(t, Refusal::NoMemory, Whose::Name);
         }
         self.refuse_blamed(t)
     }
@@ -358,18 +352,16 @@ impl<P: Platform> Core<P> {
         loop {
             let next = self.catalog.dependants(r).map(Entity::id).filter(|&d| d > last).min();
             let Some(next) = next else { break };
-            let blocker = self.name_of(next);
-            self.blame(t, Refusal::Needed, &blocker);
+            self.blame(t, Refusal::Needed, Whose::Entity(next));
             last = next;
         }
         if self.is_open(r) {
-            let blocker = self.name_of(r);
-            self.blame(t, Refusal::OpenForWriting, &blocker);
+            self.blame(t, Refusal::OpenForWriting, Whose::Entity(r));
         }
     }
 
-    fn record_cancel(&mut self, t: u32, name: &Name) -> Result<(), Fault> {
-        let v = self.vol_named(name.bytes()).ok_or(crate::bug!())?;
+    fn record_cancel(&mut self, t: u32) -> Result<(), Fault> {
+        let v = self.vol_named(self.name(t).bytes()).ok_or(crate::bug!())?;
         let (id, map) = (self.vols.at(v).id, self.vols.at(v).map);
         let old = self.catalog.get(id).map(|e| e.restore).ok_or(crate::bug!())?;
         let rate = self.input(t).map_or(u64::MAX, |c| c.value.get());

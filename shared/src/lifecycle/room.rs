@@ -9,7 +9,7 @@
 //! what it has to (`forgo.rs`). When a count ends, what was promised too much is
 //! given back.
 
-use crate::control::{Name, FLAG_FORCE, FLAG_NO_UNDO};
+use crate::control::{FLAG_FORCE, FLAG_NO_UNDO};
 use crate::engine::Core;
 use crate::format::entity::{Entity, Kind};
 use crate::platform::Platform;
@@ -58,9 +58,10 @@ impl<P: Platform> Core<P> {
         self.slots.available_to(0).saturating_add(more)
     }
 
-    /// Slots that the restore of `name` from `from` lacks; `None`: the task waits until that is
+    /// Slots that the restore of the command lacks; `None`: the task waits until that is
     /// known.
-    pub(crate) fn restore_lacks(&mut self, t: u32, name: &Name, from: &Name) -> Option<u64> {
+    pub(crate) fn restore_lacks(&mut self, t: u32) -> Option<u64> {
+        let (name, from) = (self.name(t), self.other(t));
         let (Some(v), Some(source)) = (self.vol_named(name.bytes()), self.id_of(from)) else {
             return Some(0);
         };

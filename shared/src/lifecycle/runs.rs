@@ -12,10 +12,11 @@ use crate::control::rows::{
     PLACE_IN_PLACE, PLACE_LOST, PLACE_SLOT, PLACE_ZERO, RUN_BASE, RUN_BIT, RUN_RESTORE_NEW,
     RUN_SETTLED, RUN_UNSETTLED,
 };
-use crate::control::{Name, Refusal, RunRow};
+use crate::control::{Refusal, RunRow};
 use crate::engine::{Core, Dir, Level, Levels, Place, Stage, Stop, View, What, NONE, UNSET};
 use crate::format::entity::Kind;
 use crate::format::record::GroupKey;
+use crate::lifecycle::command::{Blamed, Whose};
 use crate::map::Miss;
 use crate::platform::Platform;
 use crate::units::{Epoch, MapId, Word};
@@ -60,9 +61,9 @@ impl<P: Platform> Core<P> {
             if self.lifecycle.walker.owner != NONE {
                 return self.queue_in(t, |core| &mut core.lifecycle.walker_waiters);
             }
-            if let Err((refusal, name)) = self.begin_runs(t, diff) {
+            if let Err((refusal, whose)) = self.begin_runs(t, diff) {
                 self.end_runs(t);
-                return self.refuse_for(t, refusal, &name);
+                return self.refuse_for(t, refusal, whose);
             }
         }
         match self.walk_runs(t, diff) {
@@ -79,17 +80,15 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    fn begin_runs(&mut self, t: u32, diff: bool) -> Result<(), (Refusal, Name)> {
-        let Some((name, other, from)) = self.input(t).map(|c| (c.name, c.other, c.value.get()))
-        else {
-            return Err((Refusal::Malformed, Name::default()));
-        };
+    #[inline(never)]
+    fn begin_runs(&mut self, t: u32, diff: bool) -> Result<(), Blamed> {
+        let from = self.input(t).map_or(0, |c| c.value.get());
         *self.lifecycle.walker = Walker::NEW;
         self.lifecycle.walker.owner = t;
-        let first = self.view_for(&name)?;
+        let first = self.view_for(t, Whose::Name)?;
         self.lifecycle.walker.views = [first, NONE];
         if diff {
-            let second = self.view_for(&other)?;
+            let second = self.view_for(t, Whose::Other)?;
             self.lifecycle.walker.views = [first, second];
         }
         let word = Word(from >> 6);
@@ -101,17 +100,19 @@ impl<P: Platform> Core<P> {
         Ok(())
     }
 
-    fn view_for(&mut self, name: &Name) -> Result<u32, (Refusal, Name)> {
-        let entity = self.named(name).ok_or((Refusal::NotFound, *name))?;
+    fn view_for(&mut self, t: u32, whose: Whose) -> Result<u32, Blamed> {
+        let entity = self.named(self.whose(t, whose)).ok_or((Refusal::NotFound, whose))?;
         let (id, size, kind) = (entity.id(), entity.size.get(), entity.kind());
         if kind == Some(Kind::Snapshot) && !entity.is_living_snapshot() {
-            return Err((Refusal::Lost, *name));
+            return Err((Refusal::Lost, whose));
         }
         let vol = self.vol_of_entity(id).unwrap_or(NONE);
-        let at = self.views.take().ok_or((Refusal::TableFull, *name))?;
-        *self.views.at_mut(at) = View { open: true, id, vol, size, ..View::FREE };
+        let at = self.views.take().ok_or((Refusal::TableFull, whose))?;
+        let view = self.views.at_mut(at);
+        *view = View::FREE;
+        (view.open, view.id, view.vol, view.size) = (true, id, vol, size);
         if !self.fill_view(at) {
-            return Err((Refusal::WrongKind, *name));
+            return Err((Refusal::WrongKind, whose));
         }
         Ok(at)
     }

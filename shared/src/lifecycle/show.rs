@@ -8,10 +8,11 @@ use crate::control::rows::{
     FLAG_OFFLINE, FLAG_RESTORING, KIND_CLONE, KIND_PRODUCTION, KIND_SNAPSHOT,
 };
 use crate::control::{
-    EntityRow, EventRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow, FLAG_COUNT,
+    EntityRow, EventRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow, FLAG_COUNT, NAME_MAX,
 };
 use crate::engine::{Core, NONE};
 use crate::format::entity::{Entity, Kind};
+use crate::lifecycle::command::Whose;
 use crate::lifecycle::event::fault_number;
 use crate::platform::Platform;
 use crate::units::EntityId;
@@ -24,6 +25,7 @@ impl<P: Platform> Core<P> {
         self.done(t);
     }
 
+    #[inline(never)]
     fn pool_row(&self) -> PoolRow {
         let s = &self.superblock;
         let mut row = PoolRow {
@@ -83,11 +85,10 @@ impl<P: Platform> Core<P> {
             let Some(id) = self.catalog.from(at).map(Entity::id).next() else {
                 return self.done(t);
             };
-            if let Some(row) = &self.entity_row(id) {
-                if !self.row(t, row.as_bytes()) {
-                    return self.answer(t, Refusal::None, u64::from(id.0), 0);
-                }
-                rows = rows.saturating_add(1);
+            match self.show_entity(t, id) {
+                Some(true) => rows = rows.saturating_add(1),
+                Some(false) => return self.answer(t, Refusal::None, u64::from(id.0), 0),
+                None => {}
             }
             at = id.next();
         }
@@ -99,15 +100,18 @@ impl<P: Platform> Core<P> {
         if self.flag(t, FLAG_COUNT) && self.wait_for_count(t) {
             return;
         }
-        let name = self.input(t).map(|c| c.name).unwrap_or_default();
-        let row = self.id_of(&name).and_then(|id| self.entity_row(id));
-        match &row {
-            Some(row) => {
-                let _ = self.row(t, row.as_bytes());
-                self.done(t);
-            }
-            None => self.refuse_for(t, Refusal::NotFound, &name),
+        let found = self.id_of(self.name(t)).and_then(|id| self.show_entity(t, id));
+        match found {
+            Some(_) => self.done(t),
+            None => self.refuse_for(t, Refusal::NotFound, Whose::Name),
         }
+    }
+
+    /// Adds an entity's row to the reply; false if that is full, `None` if it has no row.
+    #[inline(never)]
+    fn show_entity(&mut self, t: u32, id: EntityId) -> Option<bool> {
+        let row = self.entity_row(id);
+        row.as_ref().map(|row| self.row(t, row.as_bytes()))
     }
 
     #[inline(never)]
@@ -142,7 +146,7 @@ impl<P: Platform> Core<P> {
             uuid: e.uuid,
             name: e.name,
             origin: if kind == KIND_CLONE {
-                self.name_of(EntityId(e.base.get()))
+                *self.name_of(EntityId(e.base.get()))
             } else {
                 Name::default()
             },
@@ -162,28 +166,38 @@ impl<P: Platform> Core<P> {
 
     /// The command `Properties`.
     pub(crate) fn show_properties(&mut self, t: u32) {
-        let name = self.input(t).map(|c| c.name).unwrap_or_default();
+        let name = self.name(t);
         let pool = name.bytes().is_empty();
-        let id = if pool { self.pool_entity() } else { self.id_of(&name) };
+        let id = if pool { self.pool_entity() } else { self.id_of(name) };
         let Some(id) = id else {
-            return if pool { self.done(t) } else { self.refuse_for(t, Refusal::NotFound, &name) };
+            return if pool {
+                self.done(t)
+            } else {
+                self.refuse_for(t, Refusal::NotFound, Whose::Name)
+            };
         };
         let mut n = 0;
-        while let Some(row) = &self.property_row(id, n) {
-            let _ = self.row(t, row.as_bytes());
+        while self.show_property(t, id, n).is_some() {
             n = n.saturating_add(1);
         }
         self.done(t);
     }
 
+    /// Adds a property's row to the reply; `None` if there is no such property.
     #[inline(never)]
-    fn property_row(&self, id: EntityId, n: usize) -> Option<PropertyRow> {
+    fn show_property(&mut self, t: u32, id: EntityId, n: usize) -> Option<bool> {
         let (key, value) = self.catalog.get(id)?.properties().nth(n)?;
-        let mut row = PropertyRow { key: Name::new(key)?, ..PropertyRow::default() };
+        let mut row = PropertyRow::default();
+        if key.len() > NAME_MAX || key.contains(&0) {
+            return None;
+        }
+        for (to, from) in row.key.0.iter_mut().zip(key) {
+            *to = *from;
+        }
         for (to, from) in row.value.iter_mut().zip(value) {
             *to = *from;
         }
-        Some(row)
+        Some(self.row(t, row.as_bytes()))
     }
 
     /// The entity that holds the pool's properties.
@@ -193,18 +207,25 @@ impl<P: Platform> Core<P> {
 
     /// The command `RestoreStatus`.
     pub(crate) fn show_restore(&mut self, t: u32) {
-        let name = self.input(t).map(|c| c.name).unwrap_or_default();
-        let Some(entity) = self.named(&name) else {
-            return self.refuse_for(t, Refusal::NotFound, &name);
+        let Some(entity) = self.named(self.name(t)) else {
+            return self.refuse_for(t, Refusal::NotFound, Whose::Name);
         };
-        let Some(r) = entity.restoring().copied() else { return self.done(t) };
-        let v = self.vol_of_entity(entity.id()).unwrap_or(NONE);
+        if entity.restoring().is_some() {
+            self.show_merge(t, entity.id());
+        }
+        self.done(t);
+    }
+
+    #[inline(never)]
+    fn show_merge(&mut self, t: u32, id: EntityId) {
+        let Some(r) = self.catalog.get(id).and_then(Entity::restoring) else { return };
+        let v = self.vol_of_entity(id).unwrap_or(NONE);
         let vol = self.vols.at(v);
         let (reads, writes) = vol.fast.as_ref().map_or((0, 0), |f| f.passed());
         let merge = &self.lifecycle.merge;
         let row = RestoreRow {
-            name,
-            from: self.restored_from(&r),
+            name: *self.name_of(id),
+            from: *self.restored_from(r),
             total: self.merge_total(EntityId(r.x.get())).into(),
             done: merge.done.into(),
             rate: r.rate,
@@ -217,7 +238,6 @@ impl<P: Platform> Core<P> {
             ..RestoreRow::default()
         };
         let _ = self.row(t, row.as_bytes());
-        self.done(t);
     }
 
     /// Whether the merge goes on (0), is paused (1), or waits for slots (2).
@@ -230,12 +250,12 @@ impl<P: Platform> Core<P> {
     }
 
     /// The name of what is restored: a hidden snapshot stands for its clone.
-    pub(crate) fn restored_from(&self, r: &crate::format::entity::Restore) -> Name {
-        let Some(x) = self.catalog.get(EntityId(r.x.get())) else { return Name::default() };
+    pub(crate) fn restored_from(&self, r: &crate::format::entity::Restore) -> &Name {
+        let Some(x) = self.catalog.get(EntityId(r.x.get())) else { return &Name::EMPTY };
         if x.has(crate::control::rows::FLAG_HIDDEN) {
             return self.name_of(x.owner());
         }
-        x.name
+        &x.name
     }
 
     /// The command `Events`.

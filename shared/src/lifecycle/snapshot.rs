@@ -6,6 +6,7 @@ use crate::control::{Name, Refusal, NAME_MAX};
 use crate::engine::{Core, Stage};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
+use crate::lifecycle::command::Whose;
 use crate::lifecycle::moment::MOMENT;
 use crate::platform::Platform;
 use crate::units::{EntityId, Epoch};
@@ -46,20 +47,20 @@ impl<P: Platform> Core<P> {
     fn check_snapshots(&mut self, t: u32) {
         let count = self.items(t);
         if count == 0 {
-            self.blame(t, Refusal::Malformed, &Name::default());
+            self.blame(t, Refusal::Malformed, Whose::Nobody);
         }
         if self.catalog.reserve(&self.platform, count.saturating_add(8)).is_err() {
-            self.blame(t, Refusal::NoMemory, &Name::default());
+            self.blame(t, Refusal::NoMemory, Whose::Nobody);
         }
         for n in 0..count {
-            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
-            if let Err(why) = self.check_snapshot(t, n, &name) {
-                self.blame(t, why, &name);
+            if let Err(why) = self.check_snapshot(t, n) {
+                self.blame(t, why, Whose::Item(n));
             }
         }
     }
 
-    fn check_snapshot(&self, t: u32, n: usize, name: &Name) -> Result<(), Refusal> {
+    fn check_snapshot(&self, t: u32, n: usize) -> Result<(), Refusal> {
+        let name = self.item_name(t, n);
         let (volume, Some(part)) = name.split() else { return Err(Refusal::BadName) };
         if !Name::part_is_valid(part) {
             return Err(Refusal::BadName);
@@ -77,13 +78,14 @@ impl<P: Platform> Core<P> {
     }
 
     /// The volumes are still and flushed: one group of records takes all snapshots.
+    #[inline(never)]
     fn record_snapshots(&mut self, t: u32) -> Result<(), Fault> {
         let epoch = self.next_epoch();
         let count = self.items(t);
         let group = if count > 1 { u64::from(epoch.0) } else { 0 };
         self.begin_group(count.saturating_mul(2))?;
         for n in 0..count {
-            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
+            let name = *self.item_name(t, n);
             let v = self.vol_named(name.split().0).ok_or(crate::bug!())?;
             let seed = u32::try_from(n).unwrap_or(0);
             self.draft_snapshot(t, v, &name, epoch, seed);
@@ -170,14 +172,20 @@ impl<P: Platform> Core<P> {
     /// `VOL@PART`, if it fits.
     pub(crate) fn snapshot_name(volume: &[u8], part: &[u8]) -> Option<Name> {
         let mut name = Name::default();
+        Self::put_snapshot_name(&mut name, volume, part)?;
+        Some(name)
+    }
+
+    /// Makes the name `VOL@PART`, if it fits; else it is left as it was.
+    pub(crate) fn put_snapshot_name(name: &mut Name, volume: &[u8], part: &[u8]) -> Option<()> {
         let len = volume.len().saturating_add(part.len()).saturating_add(1);
         if len > NAME_MAX {
             return None;
         }
         let bytes = volume.iter().chain(b"@").chain(part);
-        for (to, from) in name.0.iter_mut().zip(bytes) {
+        for (to, from) in name.0.iter_mut().zip(bytes.chain(core::iter::repeat(&0))) {
             *to = *from;
         }
-        Some(name)
+        Some(())
     }
 }

@@ -79,24 +79,39 @@ fn at(frame: u32) -> usize {
 impl<P: Platform> Cache<P> {
     /// An empty cache of so many frames (at least four) for the pages of `pool`.
     pub fn new(p: &P, frames: usize, pool: u64) -> Result<Self, Fault> {
+        let mut cache = Self::bare(pool);
+        cache.make(p, frames)?;
+        Ok(cache)
+    }
+
+    /// A cache without frames: [`Self::make`].
+    #[inline(always)]
+    pub(super) fn bare(pool: u64) -> Self {
+        Self {
+            pages: P::Array::default(),
+            frames: P::Array::default(),
+            buckets: P::Array::default(),
+            newest: NONE,
+            oldest: NONE,
+            loads: 0,
+            pool,
+        }
+    }
+
+    /// Gives a bare cache its frames, see [`Self::new`].
+    pub(super) fn make(&mut self, p: &P, frames: usize) -> Result<(), Fault> {
         let count = frames.max(FRAMES_MIN);
         let last = u32::try_from(count).map_err(|_| Fault::NoMemory)?;
         let buckets = count.checked_next_power_of_two().ok_or(Fault::NoMemory)?;
         let blank =
             Frame { page: PageNo(0), state: State::Empty, chain: NONE, newer: NONE, older: NONE };
-        let mut cache = Self {
-            pages: p.blank(count, &[0; PAGE]).ok_or(Fault::NoMemory)?,
-            frames: p.array(count, &blank).ok_or(Fault::NoMemory)?,
-            buckets: p.array(buckets, &NONE).ok_or(Fault::NoMemory)?,
-            newest: NONE,
-            oldest: NONE,
-            loads: 0,
-            pool,
-        };
+        self.pages = p.blank(count, &[0; PAGE]).ok_or(Fault::NoMemory)?;
+        self.frames = p.array(count, &blank).ok_or(Fault::NoMemory)?;
+        self.buckets = p.array(buckets, &NONE).ok_or(Fault::NoMemory)?;
         for frame in 0..last {
-            cache.link_oldest(frame);
+            self.link_oldest(frame);
         }
-        Ok(cache)
+        Ok(())
     }
 
     /// How many pages are being read.

@@ -55,14 +55,22 @@ struct Front {
 impl<P: Platform> Layers<P> {
     /// The map of the pool `pool` that a checkpoint left as `root`.
     pub fn new(p: &P, sizes: Sizes, pool: u64, root: Option<Root>) -> Result<P::Box<Self>, Fault> {
-        let fresh = Delta::new(p, sizes.pending)?;
-        let pending = Delta::new(p, sizes.pending)?;
-        let active = Delta::new(p, sizes.delta)?;
-        let frozen = Delta::new(p, sizes.delta)?;
-        let cache = Cache::new(p, sizes.cache, pool)?;
-        let tree = Tree::new(root);
-        p.boxed(|| Self { fresh, pending, active, frozen, freezing: false, tree, cache })
-            .ok_or(Fault::NoMemory)
+        let bare = || Self {
+            fresh: Delta::bare(),
+            pending: Delta::bare(),
+            active: Delta::bare(),
+            frozen: Delta::bare(),
+            freezing: false,
+            tree: Tree::new(root),
+            cache: Cache::bare(pool),
+        };
+        let mut made = p.boxed(bare).ok_or(Fault::NoMemory)?;
+        made.fresh.make(p, sizes.pending)?;
+        made.pending.make(p, sizes.pending)?;
+        made.active.make(p, sizes.delta)?;
+        made.frozen.make(p, sizes.delta)?;
+        made.cache.make(p, sizes.cache)?;
+        Ok(made)
     }
 
     /// The tree that lookups use.

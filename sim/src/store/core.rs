@@ -52,7 +52,7 @@ pub fn begin_with(
     save: Device,
     superblock: &Superblock,
     limits: &Limits,
-) -> Result<Core<Host>, NotOpened> {
+) -> Result<Box<Core<Host>>, NotOpened> {
     if superblock.read_only() {
         let why = "it has features that forbid this version of rwsnap to write it";
         return Err(NotOpened::Why(why.to_owned()));

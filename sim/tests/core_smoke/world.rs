@@ -24,7 +24,7 @@ use super::counting::Counting as Host;
 const CHUNK: usize = 4096;
 
 pub(crate) struct World {
-    pub(crate) core: Core<Host>,
+    pub(crate) core: Box<Core<Host>>,
     pub(crate) disks: Vec<Vec<u8>>,
     /// Every step that was carried out.
     pub(crate) steps: Vec<Step>,
@@ -105,7 +105,7 @@ impl Setup {
     }
 
     /// Begins to open the pool.
-    pub(crate) fn core(&self, save: &[u8]) -> Result<Core<Host>, OpenError> {
+    pub(crate) fn core(&self, save: &[u8]) -> Result<Box<Core<Host>>, OpenError> {
         let mut finder = Finder::default();
         for at in COPIES {
             finder.feed(&Host, &save[at as usize..at as usize + 4096]);

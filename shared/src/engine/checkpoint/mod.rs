@@ -88,18 +88,29 @@ pub(crate) struct Checkpoint<P: Platform> {
 }
 
 impl<P: Platform> Checkpoint<P> {
-    pub(crate) fn new(p: &P, pool: u64) -> Result<Self, Fault> {
+    /// Made where it will stay.
+    pub(crate) fn new(p: &P, pool: u64) -> Result<P::Box<Self>, Fault> {
+        let mut made = p.boxed(|| Self::bare(pool)).ok_or(Fault::NoMemory)?;
         let n = usize::try_from(BUFFERS).unwrap_or(0);
-        Ok(Self {
+        made.builder.make(p)?;
+        made.buffers = p.blank(n, &[0; PAGE]).ok_or(Fault::NoMemory)?;
+        made.places = p.array(n, &0).ok_or(Fault::NoMemory)?;
+        made.page = p.array(PAGE, &0).ok_or(Fault::NoMemory)?;
+        Ok(made)
+    }
+
+    #[inline(always)]
+    fn bare(pool: u64) -> Self {
+        Self {
             phase: Phase::Idle,
             wanted: false,
             waits_for: None,
             pos: LogPos(0),
             hash: 0,
-            builder: Builder::new(p, pool)?,
+            builder: Builder::bare(pool),
             root: None,
-            buffers: p.blank(n, &[0; PAGE]).ok_or(Fault::NoMemory)?,
-            places: p.array(n, &0).ok_or(Fault::NoMemory)?,
+            buffers: P::Array::default(),
+            places: P::Array::default(),
             filled: 0,
             sent: 0,
             io: 0,
@@ -108,7 +119,7 @@ impl<P: Platform> Checkpoint<P> {
             catalog: (u64::MAX, 0),
             counters: Counters::default(),
             clean: false,
-            page: p.array(PAGE, &0).ok_or(Fault::NoMemory)?,
+            page: P::Array::default(),
             next_page: None,
             turns: 0,
             ended: false,
@@ -116,7 +127,7 @@ impl<P: Platform> Checkpoint<P> {
             slots: 0,
             pages: 0,
             pages_before: 0,
-        })
+        }
     }
 
     pub(crate) fn is_running(&self) -> bool {

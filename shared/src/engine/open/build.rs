@@ -3,16 +3,17 @@
 //! Making the core's structure: all memory that it has from then on.
 //!
 //! A kernel's stack is small: what is large is put into boxes, one part after another, and the
-//! core itself, which is moved to its caller, is mostly references.
+//! core itself is made in one, empty, and its tables then get their memory where they lie.
 
 use super::replay::Blocks;
 use super::{root_of, OpenError, Opening, Phase};
 use crate::api::{Device, Limits};
 use crate::catalog::Catalog;
 use crate::engine::checkpoint::Checkpoint;
+use crate::engine::claims::Claim;
 use crate::engine::slab::{Queue, Slab};
 use crate::engine::space::Space;
-use crate::engine::step::Steps;
+use crate::engine::step::{Open, Steps};
 use crate::engine::task::Task;
 use crate::engine::view::{View, Volume};
 use crate::engine::{Claims, Commit, CopyUnits, Core, Flush, Stats, Versions};
@@ -42,45 +43,79 @@ impl<P: Platform> Core<P> {
         limits: &Limits,
         save: Device,
         superblock: &Superblock,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<P::Box<Self>, OpenError> {
+        let mut core = Self::bare(p, limits, save, superblock)?;
+        core.make_tables()?;
+        Ok(core)
+    }
+
+    /// The arrays of those parts that lie in the core itself.
+    #[inline(never)]
+    fn make_tables(&mut self) -> Result<(), Fault> {
+        let (p, limits) = (&self.platform, &self.limits);
         let tasks = limits.requests.saturating_add(OWN_TASKS);
         let steps = limits.requests.saturating_mul(4).max(1024);
-        let no_memory = Fault::NoMemory;
-        Ok(Self {
-            geometry: superblock.geometry().ok_or(OpenError::Corrupt)?,
-            block: superblock.block.get(),
+        self.tasks.make(p, tasks, &Task::FREE)?;
+        self.views.make(p, VIEWS, &View::FREE)?;
+        self.vols.make(p, VOLUMES, &Volume::free())?;
+        self.claims.make(p, tasks.saturating_mul(3))?;
+        self.steps.make(p, steps, tasks)?;
+        self.units.make(p, limits.copy_units)?;
+        self.versions.words = p.array(1024, &0).ok_or(Fault::NoMemory)?;
+        self.page_waiters = p.array(64, &Queue::default()).ok_or(Fault::NoMemory)?;
+        self.space.catalog_pages.make(p)
+    }
+
+    /// The core with all its boxes; what lies in it itself has no memory yet. It is made where it
+    /// will stay.
+    #[inline(never)]
+    fn bare(
+        p: P,
+        limits: &Limits,
+        save: Device,
+        superblock: &Superblock,
+    ) -> Result<P::Box<Self>, OpenError> {
+        let geometry = superblock.geometry().ok_or(OpenError::Corrupt)?;
+        let limits = *limits;
+        let parts = Parts::new(&p, &limits, superblock)?;
+        let sinks = Sinks::new(&p)?;
+        let block = superblock.block.get();
+        let counters = counters(superblock);
+        p.boxed(|| Self {
+            geometry,
+            block,
             save,
-            superblock: p.boxed(|| *superblock).ok_or(no_memory)?,
-            limits: *limits,
+            superblock: parts.superblock,
+            limits,
             mutant: None,
-            catalog: catalog(&p)?,
-            layers: layers(&p, limits, superblock)?,
-            group: p.boxed(|| Group::EMPTY).ok_or(no_memory)?,
-            slots: slots(&p, superblock)?,
-            meta: meta(&p, superblock)?,
-            log: log(&p, superblock)?,
-            tasks: Slab::new(&p, tasks, &Task::FREE)?,
+            catalog: parts.catalog,
+            layers: parts.layers,
+            group: parts.group,
+            slots: parts.slots,
+            meta: parts.meta,
+            log: parts.log,
+            tasks: Slab::bare(sinks.tasks),
             tasks_reserved: OWN_TASKS,
-            views: Slab::new(&p, VIEWS, &View::FREE)?,
-            vols: Slab::new(&p, VOLUMES, &Volume::free())?,
-            claims: Claims::new(&p, tasks.saturating_mul(3))?,
-            steps: Steps::new(&p, steps, tasks)?,
-            units: CopyUnits::new(&p, limits.copy_units)?,
-            versions: Versions { words: p.array(1024, &0).ok_or(no_memory)?, changes: 0 },
+            views: Slab::bare(sinks.views),
+            vols: Slab::bare(sinks.vols),
+            claims: Claims::bare(sinks.claims),
+            steps: Steps::bare(sinks.steps),
+            units: CopyUnits::bare(sinks.units),
+            versions: Versions { words: P::Array::default(), changes: 0 },
             run: Queue::default(),
             walker_waiters: Queue::default(),
             step_waiters: Queue::default(),
             unit_waiters: Queue::default(),
             room_waiters: Queue::default(),
-            page_waiters: p.array(64, &Queue::default()).ok_or(no_memory)?,
+            page_waiters: P::Array::default(),
             walkers: 0,
             commit: Commit::default(),
             flush: Flush::default(),
-            checkpoint: checkpoint(&p, superblock)?,
-            opening: opening(&p, superblock)?,
-            space: Space::new(&p)?,
-            lifecycle: lifecycle(&p, limits)?,
-            counters: counters(superblock),
+            checkpoint: parts.checkpoint,
+            opening: parts.opening,
+            space: Space::bare(),
+            lifecycle: parts.lifecycle,
+            counters,
             slot_io: [0; 2],
             slot_phase: false,
             fresh_reserved: 0,
@@ -93,8 +128,67 @@ impl<P: Platform> Core<P> {
             closed: None,
             closing: false,
             fenced: None,
-            stats: boxed(&p, Stats::default())?,
+            stats: parts.stats,
             platform: p,
+        })
+        .ok_or(Fault::NoMemory.into())
+    }
+}
+
+/// The core's parts in boxes.
+struct Parts<P: Platform> {
+    superblock: P::Box<Superblock>,
+    catalog: P::Box<Catalog<P>>,
+    layers: P::Box<Layers<P>>,
+    group: P::Box<Group>,
+    slots: P::Box<Slots<P>>,
+    meta: P::Box<Meta<P>>,
+    log: P::Box<Writer<P>>,
+    checkpoint: P::Box<Checkpoint<P>>,
+    opening: P::Box<Opening<P>>,
+    lifecycle: P::Box<Lifecycle<P>>,
+    stats: P::Box<Stats>,
+}
+
+impl<P: Platform> Parts<P> {
+    #[inline(never)]
+    fn new(p: &P, limits: &Limits, superblock: &Superblock) -> Result<Self, OpenError> {
+        Ok(Self {
+            superblock: p.boxed(|| *superblock).ok_or(Fault::NoMemory)?,
+            catalog: Catalog::new(p, 64)?,
+            layers: layers(p, limits, superblock)?,
+            group: p.boxed(|| Group::EMPTY).ok_or(Fault::NoMemory)?,
+            slots: slots(p, superblock)?,
+            meta: meta(p, superblock)?,
+            log: log(p, superblock)?,
+            checkpoint: Checkpoint::new(p, superblock.pool_number())?,
+            opening: opening(p, superblock)?,
+            lifecycle: Lifecycle::new(p)?,
+            stats: p.boxed(Stats::default).ok_or(Fault::NoMemory)?,
+        })
+    }
+}
+
+/// What strays in the core's tables reach.
+struct Sinks<P: Platform> {
+    tasks: P::Box<Task>,
+    views: P::Box<View>,
+    vols: P::Box<Volume<P>>,
+    claims: P::Box<Claim>,
+    steps: P::Box<Open>,
+    units: P::Box<u64>,
+}
+
+impl<P: Platform> Sinks<P> {
+    #[inline(never)]
+    fn new(p: &P) -> Result<Self, Fault> {
+        Ok(Self {
+            tasks: Slab::<P, _>::sink(p, &Task::FREE)?,
+            views: Slab::<P, _>::sink(p, &View::FREE)?,
+            vols: Slab::<P, _>::sink(p, &Volume::free())?,
+            claims: Claims::<P>::sink(p)?,
+            steps: Steps::<P>::sink(p)?,
+            units: CopyUnits::<P>::sink(p)?,
         })
     }
 }
@@ -104,12 +198,7 @@ fn boxed<P: Platform, T>(p: &P, part: T) -> Result<P::Box<T>, Fault> {
     p.boxed(|| part).ok_or(Fault::NoMemory)
 }
 
-/// The parts, each with a stack frame of its own: `Core::build` has none of them on its own.
-#[inline(never)]
-fn catalog<P: Platform>(p: &P) -> Result<P::Box<Catalog<P>>, Fault> {
-    boxed(p, Catalog::new(p, 64).ok_or(Fault::NoMemory)?)
-}
-
+/// The parts, each with a stack frame of its own: `Parts::new` has none of them on its own.
 #[inline(never)]
 fn layers<P: Platform>(
     p: &P,
@@ -150,16 +239,6 @@ fn log<P: Platform>(p: &P, superblock: &Superblock) -> Result<P::Box<Writer<P>>,
     let pool = superblock.pool_number();
     let log = Writer::new(p, pool, superblock.log_blocks.get(), STAGE, &resume);
     boxed(p, log.ok_or(Fault::NoMemory)?)
-}
-
-#[inline(never)]
-fn checkpoint<P: Platform>(p: &P, superblock: &Superblock) -> Result<P::Box<Checkpoint<P>>, Fault> {
-    boxed(p, Checkpoint::new(p, superblock.pool_number())?)
-}
-
-#[inline(never)]
-fn lifecycle<P: Platform>(p: &P, limits: &Limits) -> Result<P::Box<Lifecycle<P>>, Fault> {
-    boxed(p, Lifecycle::new(p, limits)?)
 }
 
 #[inline(never)]

@@ -141,18 +141,15 @@ impl<P: Platform> Core<P> {
         limits: &Limits,
         save: Device,
         superblock: &Superblock,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<P::Box<Self>, OpenError> {
         let need = superblock.end();
         if save.size < need {
             return Err(OpenError::Short { need });
         }
         limits::check(limits, superblock)?;
-        // Built where the caller has room for it, and not moved once more.
-        let mut core = Self::build(platform, limits, save, superblock);
-        if let Ok(core) = &mut core {
-            core.opening_next();
-        }
-        core
+        let mut core = Self::build(platform, limits, save, superblock)?;
+        core.opening_next();
+        Ok(core)
     }
 
     /// How opening went; `None` while it is under way.

@@ -116,20 +116,35 @@ pub struct Builder<P: Platform> {
 impl<P: Platform> Builder<P> {
     /// One for the trees of `pool`.
     pub fn new(p: &P, pool: u64) -> Result<Self, Fault> {
-        Ok(Self {
-            output: Output::new(p)?,
+        let mut builder = Self::bare(pool);
+        builder.make(p)?;
+        Ok(builder)
+    }
+
+    /// One without room: [`Self::make`].
+    #[inline(always)]
+    pub(crate) fn bare(pool: u64) -> Self {
+        Self {
+            output: Output::bare(),
             path: [NO_INPUT; LEVELS],
             depth: 0,
             attach: None,
             next: None,
-            scratch: p.array(2, &Group::EMPTY).ok_or(Fault::NoMemory)?,
+            scratch: P::Array::default(),
             phase: Phase::Idle,
             old: None,
             pool,
             generation: 0,
             records: 0,
             pages: 0,
-        })
+        }
+    }
+
+    /// Gives a bare builder its room.
+    pub(crate) fn make(&mut self, p: &P) -> Result<(), Fault> {
+        self.output.make(p)?;
+        self.scratch = p.array(2, &Group::EMPTY).ok_or(Fault::NoMemory)?;
+        Ok(())
     }
 
     /// Begins, or begins again, with the tree and the frozen delta of `layers`.

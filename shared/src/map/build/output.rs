@@ -40,15 +40,24 @@ pub(super) struct Output<P: Platform> {
 }
 
 impl<P: Platform> Output<P> {
-    pub(super) fn new(p: &P) -> Result<Self, Fault> {
-        let kids = INNER_FULL * (LEVELS - 1);
-        Ok(Self {
-            records: p.array(LEAF_ROOM, &RawRecord::default()).ok_or(Fault::NoMemory)?,
-            kids: p.array(kids, &RawChild::default()).ok_or(Fault::NoMemory)?,
+    /// Nodes without room: [`Self::make`].
+    #[inline(always)]
+    pub(super) fn bare() -> Self {
+        Self {
+            records: P::Array::default(),
+            kids: P::Array::default(),
             lens: [0; LEVELS],
             last: None,
-            page: p.array(1, &[0; PAGE]).ok_or(Fault::NoMemory)?,
-        })
+            page: P::Array::default(),
+        }
+    }
+
+    pub(super) fn make(&mut self, p: &P) -> Result<(), Fault> {
+        let kids = INNER_FULL * (LEVELS - 1);
+        self.records = p.array(LEAF_ROOM, &RawRecord::default()).ok_or(Fault::NoMemory)?;
+        self.kids = p.array(kids, &RawChild::default()).ok_or(Fault::NoMemory)?;
+        self.page = p.array(1, &[0; PAGE]).ok_or(Fault::NoMemory)?;
+        Ok(())
     }
 
     pub(super) fn clear(&mut self) {

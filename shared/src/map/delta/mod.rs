@@ -83,16 +83,19 @@ impl<P: Platform> Delta<P> {
     /// An empty delta that holds about `records` records, in order or at random, before it runs out
     /// of `room`, and half of that in the worst order there is. It takes 82 bytes for each.
     pub fn new(p: &P, records: usize) -> Result<Self, Fault> {
-        let leaves = (records / PER_LEAF).saturating_add(8);
-        let inners = (leaves / 8).saturating_add(2 * HEIGHT_MAX);
-        if u32::try_from(leaves).is_err() {
-            return Err(Fault::NoMemory);
-        }
-        let mut delta = Self {
-            leaves: p.blank(leaves, &Leaf::EMPTY).ok_or(Fault::NoMemory)?,
-            inners: p.blank(inners, &Inner::EMPTY).ok_or(Fault::NoMemory)?,
-            leaf_free: Free::all(0),
-            inner_free: Free::all(0),
+        let mut delta = Self::bare();
+        delta.make(p, records)?;
+        Ok(delta)
+    }
+
+    /// A delta without room: [`Self::make`].
+    #[inline(always)]
+    pub(super) fn bare() -> Self {
+        Self {
+            leaves: P::Array::default(),
+            inners: P::Array::default(),
+            leaf_free: Free { head: NONE, fresh: 0, count: 0 },
+            inner_free: Free { head: NONE, fresh: 0, count: 0 },
             height: 0,
             root: NONE,
             len: 0,
@@ -100,9 +103,20 @@ impl<P: Platform> Delta<P> {
             weight: 0,
             leaf_potential: 0,
             inner_potential: 0,
-        };
-        delta.clear();
-        Ok(delta)
+        }
+    }
+
+    /// Gives a bare delta its room, see [`Self::new`].
+    pub(super) fn make(&mut self, p: &P, records: usize) -> Result<(), Fault> {
+        let leaves = (records / PER_LEAF).saturating_add(8);
+        let inners = (leaves / 8).saturating_add(2 * HEIGHT_MAX);
+        if u32::try_from(leaves).is_err() {
+            return Err(Fault::NoMemory);
+        }
+        self.leaves = p.blank(leaves, &Leaf::EMPTY).ok_or(Fault::NoMemory)?;
+        self.inners = p.blank(inners, &Inner::EMPTY).ok_or(Fault::NoMemory)?;
+        self.clear();
+        Ok(())
     }
 
     /// Forgets all records, at once.
