@@ -97,6 +97,7 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// A disk that is not shown yet; a production passes through `home`.
+    #[inline(never)]
     pub(crate) fn new(
         pool: Arc<Pool>,
         face: Face,

@@ -106,6 +106,7 @@ impl GenDisk {
     /// # Errors
     ///
     /// No memory, or no number is left.
+    #[inline(never)]
     pub(crate) fn add(disk: &Arc<Disk>, limits: &Limits<'_>) -> Result {
         let number = Number::take()?;
         let mut stacked = limits.stacked();

@@ -23,6 +23,7 @@ use rwsnap_core::{
         MAGIC,
         VERSION, //
     },
+    platform::Platform,
     units::Dev, //
 };
 use zerocopy::{
@@ -40,6 +41,7 @@ use super::{
 };
 use crate::{
     block::freeze,
+    mem::Kernel,
     pool::{
         disks::device_row,
         open::{
@@ -60,8 +62,8 @@ const NAMED_MAX: usize = 64;
 ///
 /// Where there can be no reply; see `control::module`.
 pub(super) fn carry_out(pool: &[u8], bytes: KVVec<u8>) -> Result<KVVec<u8>> {
-    let (command, rest) = Command::read_from_prefix(&bytes).map_err(|_| EINVAL)?;
-    let command = KBox::new(command, GFP_KERNEL)?;
+    let (command, rest) = Command::ref_from_prefix(&bytes).map_err(|_| EINVAL)?;
+    let command = Kernel.boxed(|| *command).ok_or(ENOMEM)?;
     if command.magic.get() != MAGIC || command.version.get() != VERSION {
         return Err(EPROTO);
     }
@@ -102,8 +104,9 @@ fn rows(row: &[u8]) -> Result<KVVec<u8>, Refused> {
     Ok(reply(Refusal::None, row.len(), row)?)
 }
 
-fn pool_row(pool: &Pool) -> Result<KBox<PoolAtRow>> {
-    let mut row = KBox::new(PoolAtRow::new_zeroed(), GFP_KERNEL)?;
+#[inline(never)]
+fn pool_row(pool: &Pool) -> Result<KVBox<PoolAtRow>> {
+    let mut row = Kernel.boxed(PoolAtRow::new_zeroed).ok_or(ENOMEM)?;
     let title = pool.title();
     row.uuid = title.uuid;
     row.label = Name::new(crate::text::unpadded(&title.label)).unwrap_or_default();
@@ -119,6 +122,7 @@ fn pool_row(pool: &Pool) -> Result<KBox<PoolAtRow>> {
     Ok(row)
 }
 
+#[inline(never)]
 fn list_pools() -> Result<KVVec<u8>, Refused> {
     let mut bytes = KVVec::new();
     for pool in pools::all()? {
@@ -127,6 +131,7 @@ fn list_pools() -> Result<KVVec<u8>, Refused> {
     Ok(reply(Refusal::None, size_of::<PoolAtRow>(), &bytes)?)
 }
 
+#[inline(never)]
 fn list_devices(pool: &Pool) -> Result<KVVec<u8>, Refused> {
     let mut bytes = KVVec::new();
     for disk in pool.all_disks()? {
@@ -136,6 +141,7 @@ fn list_devices(pool: &Pool) -> Result<KVVec<u8>, Refused> {
 }
 
 /// The strings behind a command that attaches a pool.
+#[inline(never)]
 fn attach(command: &Command, rest: &[u8]) -> Result<KVVec<u8>, Refused> {
     let malformed = || Refused::because(Refusal::Malformed);
     let len = usize::try_from(command.limit.get()).unwrap_or(usize::MAX);
@@ -163,6 +169,7 @@ fn attach(command: &Command, rest: &[u8]) -> Result<KVVec<u8>, Refused> {
 }
 
 /// Has the core carry a command out.
+#[inline(never)]
 fn in_core(
     pool: &Arc<Pool>,
     verb: Verb,
@@ -199,6 +206,7 @@ fn items(bytes: &[u8]) -> &[Item] {
 }
 
 /// Snapshots, with the file systems on their volumes frozen: all at one moment.
+#[inline(never)]
 fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let mut frozen = KVec::new();
     for item in items(&bytes) {
@@ -217,6 +225,7 @@ fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
 }
 
 /// A refresh or a restore: another content under the same name.
+#[inline(never)]
 fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let _changing = pool.changing.lock();
     let disk = pool.disk(command.name.bytes());
@@ -241,6 +250,7 @@ fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
 }
 
 /// A production is added: its device is opened here, and the core is told its number.
+#[inline(never)]
 fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let _changing = pool.changing.lock();
     let path = items(&bytes)
@@ -257,7 +267,7 @@ fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8
         )));
     }
     let number = pool.free_number();
-    let mut command = KBox::new(*command, GFP_KERNEL)?;
+    let mut command = Kernel.boxed(|| *command).ok_or(ENOMEM)?;
     command.value = (number as u64).into();
     command.limit = (device.size & !u64::from(block.wrapping_sub(1))).into();
     let mut told = KVVec::with_capacity(bytes.len(), GFP_KERNEL)?;
@@ -277,6 +287,7 @@ fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8
 }
 
 /// A production leaves the pool: its disk must not be open.
+#[inline(never)]
 fn remove(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let _changing = pool.changing.lock();
     let disk = pool

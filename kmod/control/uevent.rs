@@ -36,6 +36,7 @@ pub(super) fn clear() {
 }
 
 /// Sends one. If it cannot be sent, the log has it still.
+#[inline(never)]
 pub(crate) fn send(pool: &str, event: &str, object: &str, number: u64) {
     if let Err(why) = try_send(pool, event, object, number) {
         pr_warn!("no event could be sent: {why:?}\n");

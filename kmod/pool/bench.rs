@@ -12,6 +12,7 @@ use rwsnap_core::{
         Step,
         StepId, //
     },
+    platform::Platform,
     units::Dev, //
 };
 
@@ -19,13 +20,16 @@ use super::{
     calls::Call,
     tickets::Ticket, //
 };
-use crate::block::{
-    bio::Bios,
-    memory::{
-        Bounce,
-        Memory,
-        Span, //
-    }, //
+use crate::{
+    block::{
+        bio::Bios,
+        memory::{
+            Bounce,
+            Memory,
+            Span, //
+        }, //
+    },
+    mem::Kernel, //
 };
 
 /// Clients' requests at once; more wait in line.
@@ -93,16 +97,22 @@ pub(super) struct Ring<T> {
 }
 
 impl<T> Ring<T> {
-    pub(super) fn new(len: usize) -> Result<Self> {
-        let mut items = KVVec::with_capacity(len, GFP_KERNEL)?;
-        for _ in 0..len {
-            items.push(None, GFP_KERNEL)?;
-        }
-        Ok(Self {
-            items,
+    /// One without room, to be made where it will stay: [`Self::make`].
+    const fn bare() -> Self {
+        Self {
+            items: KVVec::new(),
             head: 0,
             count: 0,
-        })
+        }
+    }
+
+    #[inline(never)]
+    fn make(&mut self, len: usize) -> Result {
+        self.items = KVVec::with_capacity(len, GFP_KERNEL)?;
+        for _ in 0..len {
+            self.items.push(None, GFP_KERNEL)?;
+        }
+        Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -177,32 +187,54 @@ pub(super) fn steps(limits: &Limits) -> usize {
 
 impl Bench {
     /// For a pool of such limits and chunks.
-    pub(super) fn new(limits: &Limits, chunk: u32) -> Result<Self> {
+    #[inline(never)]
+    pub(super) fn new(limits: &Limits, chunk: u32) -> Result<KVBox<Self>> {
         let steps = steps(limits);
         let units = limits.copy_units as usize;
-        let mut tickets = KVVec::with_capacity(TICKETS, GFP_KERNEL)?;
-        let mut free = KVVec::with_capacity(TICKETS, GFP_KERNEL)?;
-        for at in (0..TICKETS).rev() {
-            tickets.push(None, GFP_KERNEL)?;
-            free.push(at as u32, GFP_KERNEL)?;
-        }
-        Ok(Self {
+        let mut made = Self::bare(units, chunk)?;
+        made.make_tickets()?;
+        made.refused.make(TICKETS)?;
+        made.runs = KVVec::from_elem(Run::IDLE, steps, GFP_KERNEL)?;
+        made.later.make(steps)?;
+        made.sums = KVVec::with_capacity(units, GFP_KERNEL)?;
+        made.waiting.make(CALLS)?;
+        Ok(made)
+    }
+
+    /// One that has no memory but that for devices, where it will stay.
+    #[inline(never)]
+    fn bare(units: usize, chunk: u32) -> Result<KVBox<Self>> {
+        let bounce = Bounce::new(BOUNCE_PAGES)?;
+        let units = Memory::new(units.checked_mul(chunk as usize).ok_or(EOVERFLOW)?)?;
+        let bare = || Self {
             line: Bios::default(),
-            tickets,
-            free,
-            refused: Ring::new(TICKETS)?,
-            runs: KVVec::from_elem(Run::IDLE, steps, GFP_KERNEL)?,
-            later: Ring::new(steps)?,
-            bounce: Bounce::new(BOUNCE_PAGES)?,
-            units: Memory::new(units.checked_mul(chunk as usize).ok_or(EOVERFLOW)?)?,
+            tickets: KVVec::new(),
+            free: KVVec::new(),
+            refused: Ring::bare(),
+            runs: KVVec::new(),
+            later: Ring::bare(),
+            bounce,
+            units,
             chunk,
-            sums: KVVec::with_capacity(units, GFP_KERNEL)?,
+            sums: KVVec::new(),
             called: [const { None }; CALLS],
-            waiting: Ring::new(CALLS)?,
+            waiting: Ring::bare(),
             paused: false,
             woken: false,
             told: 0,
-        })
+        };
+        Ok(Kernel.boxed(bare).ok_or(ENOMEM)?)
+    }
+
+    #[inline(never)]
+    fn make_tickets(&mut self) -> Result {
+        self.tickets = KVVec::with_capacity(TICKETS, GFP_KERNEL)?;
+        self.free = KVVec::with_capacity(TICKETS, GFP_KERNEL)?;
+        for at in (0..TICKETS).rev() {
+            self.tickets.push(None, GFP_KERNEL)?;
+            self.free.push(at as u32, GFP_KERNEL)?;
+        }
+        Ok(())
     }
 
     /// Whether a step is under way that changes a production.

@@ -46,6 +46,7 @@ use crate::{
     mem::Fast, //
 };
 
+#[inline(never)]
 fn face(row: &EntityRow) -> Face {
     Face {
         id: row.id.get(),
@@ -87,20 +88,17 @@ impl Pool {
     }
 
     /// Asks the core for all volumes and snapshots.
+    #[inline(never)]
     fn entities(self: &Arc<Self>) -> Result<KVVec<EntityRow>> {
         let mut all = KVVec::new();
         let mut from = 0_u64;
         loop {
-            let mut command = KBox::new(Command::new(Verb::List, Name::default()), GFP_KERNEL)?;
-            command.value = from.into();
-            let mut bytes = KVVec::new();
-            bytes.extend_from_slice(command.as_bytes(), GFP_KERNEL)?;
-            let reply = self.call(bytes)?;
+            let reply = self.call(list_from(from)?)?;
             let (head, rows) = Reply::read_from_prefix(&reply).map_err(|_| EIO)?;
             let width = head.row_bytes.get() as usize;
             for row in rows.chunks(width.max(1)).take(head.count.get() as usize) {
                 let row = EntityRow::ref_from_prefix(row).map_err(|_| EIO)?;
-                all.push(*row.0, GFP_KERNEL)?;
+                all.extend_from_slice(core::slice::from_ref(row.0), GFP_KERNEL)?;
             }
             let next = head.next.get();
             if next == u64::MAX || next <= from {
@@ -133,6 +131,7 @@ impl Pool {
         Ok(())
     }
 
+    #[inline(never)]
     fn add_disk(self: &Arc<Self>, row: &EntityRow) -> Result {
         let face = face(row);
         let home = self.home(&face);
@@ -157,6 +156,7 @@ impl Pool {
     }
 
     /// The hot path of a production, and its device.
+    #[inline(never)]
     fn home(&self, face: &Face) -> Option<(Arc<Fast>, Arc<Lower>)> {
         if face.kind != KIND_PRODUCTION {
             return None;
@@ -235,6 +235,7 @@ impl Pool {
     }
 
     /// Takes a disk away that nobody has open, or that nobody can do anything with any more.
+    #[inline(never)]
     fn drop_disk(&self, disk: &Arc<Disk>) {
         let _ = disk.retire();
         disk.remove();
@@ -251,6 +252,16 @@ impl Pool {
             disk.remove();
         }
     }
+}
+
+/// The bytes of a command that lists the volumes and snapshots from this number on.
+#[inline(never)]
+fn list_from(number: u64) -> Result<KVVec<u8>> {
+    let mut command = Command::new(Verb::List, Name::EMPTY);
+    command.value = number.into();
+    let mut bytes = KVVec::new();
+    bytes.extend_from_slice(command.as_bytes(), GFP_KERNEL)?;
+    Ok(bytes)
 }
 
 fn is_shown(row: &EntityRow) -> bool {

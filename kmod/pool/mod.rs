@@ -100,7 +100,7 @@ pub(crate) struct Pool {
     #[pin]
     core: Mutex<Option<KVBox<Core>>>,
     #[pin]
-    bench: Mutex<Bench>,
+    bench: Mutex<KVBox<Bench>>,
     /// The devices by the core's numbers: the save volume is 0.
     #[pin]
     lowers: Mutex<KVec<Option<Arc<Lower>>>>,

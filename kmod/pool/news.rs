@@ -40,6 +40,7 @@ fn is_bad(kind: u32) -> bool {
 
 impl Pool {
     /// Tells of what has happened since it was told last.
+    #[inline(never)]
     pub(super) fn tell_news(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
         while let Some(event) = core.event_after(bench.told) {
             bench.told = event.number.get();
@@ -47,6 +48,7 @@ impl Pool {
         }
     }
 
+    #[inline(never)]
     fn tell_event(&self, event: &EventRow) {
         let (kind, detail, value) = (event.kind.get(), event.detail.get(), event.value.get());
         let (what, object) = (title(kind), event.name.text());

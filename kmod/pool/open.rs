@@ -134,8 +134,8 @@ pub(crate) fn open_device(path: &[u8]) -> Result<Lower, Refused> {
 
 /// Finds the superblock that counts.
 #[inline(never)]
-fn superblock(lower: &Lower, path: &[u8]) -> Result<KBox<Superblock>, Refused> {
-    let mut finder = KBox::new(Finder::NEW, GFP_KERNEL)?;
+fn superblock(lower: &Lower, path: &[u8]) -> Result<KVBox<Superblock>, Refused> {
+    let mut finder = Kernel.boxed(|| Finder::NEW).ok_or(ENOMEM)?;
     let mut bytes = KVec::from_elem(0_u8, 4096, GFP_KERNEL)?;
     let size = lower.device().size;
     for at in Finder::places() {
@@ -150,7 +150,7 @@ fn superblock(lower: &Lower, path: &[u8]) -> Result<KBox<Superblock>, Refused> {
             "{}: the pool has features that this version cannot write",
             shown(path)
         ))),
-        Ok(found) => Ok(KBox::new(*found, GFP_KERNEL)?),
+        Ok(found) => Ok(Kernel.boxed(|| *found).ok_or(ENOMEM)?),
         Err(why) => Err(Refused::said(fmt!(
             "{}: it is no save volume of rwsnap, or a damaged one ({why:?})",
             shown(path)

@@ -97,6 +97,7 @@ impl Pool {
     }
 
     /// One turn; true if there is more to be done at once.
+    #[inline(never)]
     fn turn(self: ArcBorrow<'_, Self>, bench: &mut Bench) -> bool {
         bench.line.append(self.inbox.take());
         let flags = self.flags.xchg(0, Full);
@@ -129,6 +130,7 @@ impl Pool {
         self.cells.any() || !self.inbox.is_empty() || behind
     }
 
+    #[inline(never)]
     fn tell(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core, flags: u32) {
         if flags & flag::KICK != 0 {
             core.kick();
@@ -189,6 +191,7 @@ impl Pool {
     }
 
     /// Hands commands in that have come.
+    #[inline(never)]
     fn take_calls(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
         loop {
             let Ok(call) = self.calls.lock().remove(0) else {
@@ -199,6 +202,7 @@ impl Pool {
     }
 
     /// Hands commands in that the core had no room for.
+    #[inline(never)]
     fn recall(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
         for _ in 0..bench.waiting.len() {
             let Some(call) = bench.waiting.pop() else {

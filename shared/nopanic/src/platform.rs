@@ -8,7 +8,7 @@
 //! # Invariants
 //!
 //! A [`Slice`] holds `len` initialised values at `at`, and alone reaches them. An [`Owned`] points
-//! to a value that is never freed, and alone reaches it; a [`Shared`] to one that many reach.
+//! to a value, and alone reaches it; a [`Shared`] to one that many reach and that is never freed.
 
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
@@ -19,6 +19,8 @@ use rwsnap_core::platform::{Atom, Platform};
 extern "C" {
     /// That many zeroed bytes, aligned for anything, or null.
     fn rwsnap_nopanic_take(bytes: usize) -> *mut u8;
+    /// Gives memory back that [`rwsnap_nopanic_take`] gave.
+    fn rwsnap_nopanic_give(memory: *mut u8);
     /// XXH64, say.
     fn rwsnap_nopanic_hash(seed: u64, bytes: *const u8, len: usize) -> u64;
 }
@@ -27,11 +29,29 @@ extern "C" {
 #[derive(Clone, Copy, Debug)]
 pub struct Opaque;
 
-/// An array that is never freed.
+/// An array.
 #[derive(Debug)]
 pub struct Slice<T> {
     at: NonNull<T>,
     len: usize,
+}
+
+impl<T> Default for Slice<T> {
+    fn default() -> Self {
+        // INVARIANT: there are no values.
+        Self { at: NonNull::dangling(), len: 0 }
+    }
+}
+
+impl<T> Drop for Slice<T> {
+    fn drop(&mut self) {
+        // SAFETY: by the type's invariant the values are there, and nobody else reaches them.
+        unsafe { core::ptr::drop_in_place(core::ptr::from_mut::<[T]>(self)) };
+        if self.len != 0 {
+            // SAFETY: an array that is not empty has its memory from `take`.
+            unsafe { rwsnap_nopanic_give(self.at.as_ptr().cast()) };
+        }
+    }
 }
 
 impl<T> Deref for Slice<T> {
@@ -49,21 +69,30 @@ impl<T> DerefMut for Slice<T> {
     }
 }
 
-/// One value that is never freed.
+/// One value.
 #[derive(Debug)]
 pub struct Owned<T>(NonNull<T>);
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: by the type's invariant the value is there, and nobody else reaches it.
+        unsafe { core::ptr::drop_in_place(self.0.as_ptr()) };
+        // SAFETY: it lies in memory from `take`.
+        unsafe { rwsnap_nopanic_give(self.0.as_ptr().cast()) };
+    }
+}
 
 impl<T> Deref for Owned<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: by the type's invariant the value is there for ever.
+        // SAFETY: by the type's invariant the value is there.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl<T> DerefMut for Owned<T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: by the type's invariant the value is there for ever, reached by `self` alone.
+        // SAFETY: by the type's invariant the value is there, reached by `self` alone.
         unsafe { self.0.as_mut() }
     }
 }

@@ -220,7 +220,8 @@ impl<P: Platform> Catalog<P> {
         *self.at_mut(place).ok_or(bug!())? = *entity;
         self.changed = true;
         // A link that stays the same need not be moved past half of all others and back.
-        for ((index, old), new) in self.indices.iter_mut().zip(before).zip(keys(entity)) {
+        let after = keys(entity);
+        for ((index, old), new) in self.indices.iter_mut().zip(&before).zip(&after) {
             if old == new {
                 continue;
             }

@@ -152,6 +152,7 @@ impl<P: Platform> Core<P> {
     /// Logs the chunks of `mask` as zeros, and the slots that were theirs as free, all or nothing:
     /// else a crash would leave a slot that is free and yet named by the map, or used by nobody.
     /// It needs no flush before: there is no data.
+    #[inline(never)]
     pub(crate) fn add_zeros(&mut self, t: u32, mask: u64) -> Result<(), Fault> {
         if mask == 0 {
             return Ok(());
@@ -210,6 +211,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Begins a task again, with nothing held: a snapshot was taken on its way.
+    #[inline(never)]
     pub(crate) fn begin_again(&mut self, t: u32) {
         self.let_go(t);
         self.ready(t);

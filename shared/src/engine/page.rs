@@ -80,6 +80,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// A page has been read.
+    #[inline(never)]
     pub(crate) fn page_read(&mut self, page: PageNo, result: Result<(), Fault>, bytes: &[u8]) {
         let result = match result {
             Ok(()) => self.layers.cache.fill(&self.platform, page, bytes),

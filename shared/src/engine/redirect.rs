@@ -193,45 +193,71 @@ impl<P: Platform> Core<P> {
     }
 
     /// Everything is ready: gets slots and gives out the writes.
+    #[inline(never)]
     pub(crate) fn write_all(&mut self, t: u32) {
         if self.steps.room() < 130 {
             self.tasks.at_mut(t).stage = Stage::Durable;
             return self.wait_for_steps(t);
         }
-        let need = self.tasks.at(t).fresh_need;
-        if need != 0 || self.tasks.at(t).zero != 0 {
-            let vol = self.vols.at(self.vol_of(t));
-            let more = u64::from(need.count_ones());
-            let over = more != 0 && vol.quota != 0 && vol.used.saturating_add(more) > vol.quota;
-            if over {
-                return self.fail_task(t, Fault::NoSpace);
-            }
-            let zero = self.tasks.at(t).zero;
-            let puts = usize::try_from(need.count_ones()).unwrap_or(0).saturating_add(1);
-            if zero != 0 && !self.log_has_room(ZEROS) {
-                self.tasks.at_mut(t).stage = Stage::Durable;
-                return self.wait_for_room(t);
-            }
-            if self.layers.fresh.room() <= self.fresh_reserved.saturating_add(puts) {
-                self.tasks.at_mut(t).stage = Stage::Durable;
-                self.flush.wanted = true;
-                return self.wait_for_room(t);
-            }
-            match self.page_room_for_fresh(puts) {
-                PageRoom::Now => {}
-                PageRoom::Later => {
-                    self.tasks.at_mut(t).stage = Stage::Durable;
-                    return self.wait_for_room(t);
-                }
-                PageRoom::Never => return self.no_slots(t),
-            }
-            if !self.give_slots(t, need) {
-                return;
-            }
-            self.fresh_reserved = self.fresh_reserved.saturating_add(puts);
-            self.tasks.at_mut(t).reserved = puts;
+        let task = self.tasks.at(t);
+        if (task.fresh_need != 0 || task.zero != 0) && !self.take_room(t) {
+            return;
         }
         self.count_slot_io(t);
+        self.emit_all(t);
+        if self.tasks.at(t).io == 0 {
+            self.finish_write(t);
+        }
+    }
+
+    /// Room for the records of what a write puts in slots, and the slots; false if the task waits
+    /// for them or has failed.
+    #[inline(never)]
+    fn take_room(&mut self, t: u32) -> bool {
+        let need = self.tasks.at(t).fresh_need;
+        let vol = self.vols.at(self.vol_of(t));
+        let more = u64::from(need.count_ones());
+        let over = more != 0 && vol.quota != 0 && vol.used.saturating_add(more) > vol.quota;
+        if over {
+            self.fail_task(t, Fault::NoSpace);
+            return false;
+        }
+        let zero = self.tasks.at(t).zero;
+        let puts = usize::try_from(need.count_ones()).unwrap_or(0).saturating_add(1);
+        if zero != 0 && !self.log_has_room(ZEROS) {
+            self.tasks.at_mut(t).stage = Stage::Durable;
+            self.wait_for_room(t);
+            return false;
+        }
+        if self.layers.fresh.room() <= self.fresh_reserved.saturating_add(puts) {
+            self.tasks.at_mut(t).stage = Stage::Durable;
+            self.flush.wanted = true;
+            self.wait_for_room(t);
+            return false;
+        }
+        match self.page_room_for_fresh(puts) {
+            PageRoom::Now => {}
+            PageRoom::Later => {
+                self.tasks.at_mut(t).stage = Stage::Durable;
+                self.wait_for_room(t);
+                return false;
+            }
+            PageRoom::Never => {
+                self.no_slots(t);
+                return false;
+            }
+        }
+        if !self.give_slots(t, need) {
+            return false;
+        }
+        self.fresh_reserved = self.fresh_reserved.saturating_add(puts);
+        self.tasks.at_mut(t).reserved = puts;
+        true
+    }
+
+    /// Gives out the steps of a write.
+    #[inline(never)]
+    fn emit_all(&mut self, t: u32) {
         let vol = self.vol_of(t);
         let task = self.tasks.at_mut(t);
         task.stage = Stage::Last;
@@ -245,9 +271,6 @@ impl<P: Platform> Core<P> {
         self.emit_in_place(t);
         while let Some(extent) = self.next_extent(t, &mut left) {
             self.emit_redirect(t, extent.bit, extent.bits, extent.dev);
-        }
-        if self.tasks.at(t).io == 0 {
-            self.finish_write(t);
         }
     }
 
@@ -295,6 +318,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Frees slots that were given but never named by a record.
+    #[inline(never)]
     pub(crate) fn take_back_slots(&mut self, t: u32, mask: u64) {
         for (first, len) in runs(mask) {
             for at in first..first.saturating_add(len) {
@@ -385,6 +409,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Puts records for the chunks `mask`, whose places are their new slots, into the fresh delta.
+    #[inline(never)]
     fn add_fresh(&mut self, t: u32, mask: u64) -> Result<(), Fault> {
         let vol = self.vol_of(t);
         let Some(map) = self.vols.at(vol).redirect else { return Ok(()) };

@@ -207,6 +207,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// The save volume has grown, or could not.
+    #[inline(never)]
     pub(crate) fn grown(&mut self, result: Result<(), Fault>) {
         let Some(bytes) = self.space.growing.take() else { return };
         if result.is_err() {
@@ -305,6 +306,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// The giving up is durable: production need not copy for that snapshot any more.
+    #[inline(never)]
     pub(crate) fn look_at_given_up(&mut self) {
         if self.space.giving_up.is_some_and(|pos| pos <= self.commit.durable) {
             if let Err(fault) = self.given_up() {

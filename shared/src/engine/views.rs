@@ -368,6 +368,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Goes on with volumes whose newest snapshot is durably gone.
+    #[inline(never)]
     pub(crate) fn look_at_lowering(&mut self) {
         if !core::mem::take(&mut self.lowering) {
             return;

@@ -32,6 +32,17 @@ const FLAGS: u32 = FLAG_COUNT
     | FLAG_OLD_FIRST
     | FLAG_RECURSIVE;
 
+/// An item of the command that these bytes are.
+pub(super) fn item_of(bytes: &[u8], n: usize) -> Option<&Item> {
+    let (command, rest) = Command::ref_from_prefix(bytes).ok()?;
+    let count = usize::try_from(command.count.get()).ok()?;
+    if n >= count {
+        return None;
+    }
+    let from = n.checked_mul(size_of::<Item>())?;
+    Item::ref_from_prefix(rest.get(from..)?).ok().map(|(item, _)| item)
+}
+
 /// Whose name stands in the reply for what is in a command's way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Whose {
@@ -78,14 +89,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn item(&self, t: u32, n: usize) -> Option<&Item> {
         let c = self.tasks.at(t).aux;
         let slot = self.lifecycle.slots.at(c);
-        let bytes = part(&self.lifecycle.inputs, c, INPUT).get(..slot.input_len)?;
-        let (command, rest) = Command::ref_from_prefix(bytes).ok()?;
-        let count = usize::try_from(command.count.get()).ok()?;
-        if n >= count {
-            return None;
-        }
-        let from = n.checked_mul(size_of::<Item>())?;
-        Item::ref_from_prefix(rest.get(from..)?).ok().map(|(item, _)| item)
+        item_of(part(&self.lifecycle.inputs, c, INPUT).get(..slot.input_len)?, n)
     }
 
     /// How many items it has.

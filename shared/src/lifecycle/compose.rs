@@ -55,6 +55,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Walks what M has of the word, and logs what becomes of it.
+    #[inline(never)]
     pub(super) fn compose(&mut self, t: u32, m: MapId, set: u64) -> Result<(), Miss> {
         let word = self.tasks.at(t).word;
         self.begin_group(12)?;

@@ -146,6 +146,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Marks those that go later; false if there is no room to log that now.
+    #[inline(never)]
     fn defer_all(&mut self, t: u32) -> Result<bool, Fault> {
         let items = u32::try_from(self.items(t)).unwrap_or(0);
         if !self.flag(t, FLAG_DEFER) {
@@ -263,6 +264,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Removes a few victims.
+    #[inline(never)]
     fn record_victims(&mut self, t: u32) -> Result<(), Fault> {
         let mut maps = [(MapId(0), EntityId(0)); GROUP];
         self.begin_group(24)?;

@@ -63,6 +63,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Background work that may begin.
+    #[inline(never)]
     pub(crate) fn run_lifecycle(&mut self) {
         if !self.started || self.fenced.is_some() {
             return;

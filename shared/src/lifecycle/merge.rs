@@ -275,6 +275,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn end_plan(&mut self, t: u32) {
         self.end_walk(t);
         self.lifecycle.merge.plan = NONE;
@@ -313,6 +314,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// The next word of the pass that has records.
+    #[inline(never)]
     fn next_word(&mut self) -> Result<Option<Word>, Miss> {
         let Some(at) = self.level_of_pass() else { return Ok(None) };
         let Some(level) = self.views.at(self.lifecycle.merge.view).level(at) else {
@@ -330,6 +332,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Goes on to the next pass (true), or to the first one again (false), or all is done.
+    #[inline(never)]
     fn next_pass(&mut self) -> Option<bool> {
         let m = &mut self.lifecycle.merge;
         m.pass = m.pass.saturating_add(1);
@@ -346,6 +349,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Begins to merge a word.
+    #[inline(never)]
     fn merge_word(&mut self, word: Word) {
         let (Some(t), Some(j)) = (self.tasks.take(), self.lifecycle.merge.jobs.take()) else {
             self.lifecycle.merge.again = true;
@@ -364,6 +368,7 @@ impl<P: Platform> Core<P> {
         self.ready(t);
     }
 
+    #[inline(never)]
     fn merged(&mut self, t: u32) {
         if !self.log_has_room(300) {
             return self.wait_for_room(t);

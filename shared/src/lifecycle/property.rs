@@ -9,8 +9,9 @@ use crate::engine::{Core, Stage};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind};
 use crate::format::log::Entry;
-use crate::lifecycle::command::Whose;
+use crate::lifecycle::command::{item_of, Whose};
 use crate::lifecycle::moment::MOMENT;
+use crate::lifecycle::{part, INPUT};
 use crate::platform::Platform;
 use crate::units::{Dev, EntityId};
 
@@ -285,9 +286,12 @@ impl<P: Platform> Core<P> {
     /// Does to the entity being changed what an item says.
     #[inline(never)]
     fn edit_item(&mut self, t: u32, n: usize) -> Result<(), Fault> {
-        let Some(item) = self.item(t, n).copied() else { return Ok(()) };
+        let c = self.tasks.at(t).aux;
+        let life = &mut *self.lifecycle;
+        let bytes = part(&life.inputs, c, INPUT).get(..life.slots.at(c).input_len);
+        let Some(item) = bytes.and_then(|bytes| item_of(bytes, n)) else { return Ok(()) };
         let (key, value) = (item.name.bytes(), value_of(&item.value));
-        let edit = &mut self.lifecycle.edit;
+        let edit = &mut life.edit;
         match known(key) {
             Some(Known::Quota) => edit.quota = decimal(value).unwrap_or(0).into(),
             Some(Known::Reservation) => edit.reservation = decimal(value).unwrap_or(0).into(),

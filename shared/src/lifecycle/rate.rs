@@ -75,6 +75,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Ends a word that was only looked at: of these chunks, some are still to be settled.
+    #[inline(never)]
     pub(super) fn count_word(&mut self, t: u32, all: u64, to_do: u64) {
         let bytes = |mask: u64| u64::from(mask.count_ones()) << self.geometry.shift();
         let (all, settled) = (bytes(all), bytes(all & !to_do));

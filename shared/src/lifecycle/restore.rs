@@ -316,6 +316,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn refuse_cancel(&mut self, t: u32) -> bool {
         let Some(entity) = self.named(self.name(t)) else {
             self.refuse_for(t, Refusal::NotFound, Whose::Name);
@@ -360,6 +361,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn record_cancel(&mut self, t: u32) -> Result<(), Fault> {
         let v = self.vol_named(self.name(t).bytes()).ok_or(crate::bug!())?;
         let (id, map) = (self.vols.at(v).id, self.vols.at(v).map);
@@ -408,6 +410,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// All is home: the production is an ordinary one again.
+    #[inline(never)]
     pub(crate) fn finish_restore(&mut self, t: u32, v: u32) -> Result<(), Fault> {
         let id = self.vols.at(v).id;
         let (restore, name) =

@@ -64,6 +64,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Ends the word's task; `again`: some of its chunks have to go round again.
+    #[inline(never)]
     pub(crate) fn end_word(&mut self, t: u32, again: bool) {
         if self.tasks.at(t).fault.is_some() {
             self.lifecycle.merge.retry_ns = self.now_ns.saturating_add(RETRY_NS);
@@ -167,6 +168,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Some of X is lost: production keeps what it has there, and R is marked as damaged.
+    #[inline(never)]
     fn lost_of_x(&mut self) {
         let vol = self.vols.at(self.lifecycle.merge.vol);
         let (map, id) = (vol.map, vol.id);
@@ -176,6 +178,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn lock_to_save(&mut self, t: u32) {
         let set = self.job(t).set;
         let map = self.vols.at(self.lifecycle.merge.vol).map;

@@ -223,9 +223,7 @@ impl<P: Platform> Core<P> {
         let vol = self.vols.at(v);
         let (reads, writes) = vol.fast.as_ref().map_or((0, 0), |f| f.passed());
         let merge = &self.lifecycle.merge;
-        let row = RestoreRow {
-            name: *self.name_of(id),
-            from: *self.restored_from(r),
+        let mut row = RestoreRow {
             total: self.merge_total(EntityId(r.x.get())).into(),
             done: merge.done.into(),
             rate: r.rate,
@@ -237,6 +235,8 @@ impl<P: Platform> Core<P> {
             state: self.restore_state(r.rate.get()).into(),
             ..RestoreRow::default()
         };
+        row.name = *self.name_of(id);
+        row.from = *self.restored_from(r);
         let _ = self.row(t, row.as_bytes());
     }
 

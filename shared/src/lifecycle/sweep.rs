@@ -143,6 +143,7 @@ impl<P: Platform> Core<P> {
     /// What a clone's new records hide is not needed any more, but only when they are logged:
     /// a crash that lost them would show a chunk whose older data was freed. So they go into the
     /// log first, and those that are written from here on hide nothing but what a snapshot needs.
+    #[inline(never)]
     fn log_before_sweep(&mut self, t: u32) {
         let map = self.lifecycle.sweeper.map;
         let volume = (0..self.vols.len()).find(|&v| {
@@ -156,6 +157,7 @@ impl<P: Platform> Core<P> {
         self.join_flush(t);
     }
 
+    #[inline(never)]
     fn end_sweep(&mut self, t: u32) {
         self.lifecycle.sweeper.running = false;
         self.lifecycle.sweeper.map = MapId(0);
@@ -164,6 +166,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Chooses the map to sweep and starts at its beginning.
+    #[inline(never)]
     fn next_sweep(&mut self, t: u32) -> bool {
         let Some(entity) = self.catalog.first_sweep() else { return false };
         let (id, map, what) = (entity.id(), entity.map(), entity.sweep.what.get());
@@ -184,6 +187,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Looks at one group; false after the last.
+    #[inline(never)]
     fn sweep_group(&mut self, t: u32) -> Result<bool, Miss> {
         let s = &self.lifecycle.sweeper;
         let (from, map) = (s.from, s.map);
@@ -317,6 +321,7 @@ impl<P: Platform> Core<P> {
         Ok(())
     }
 
+    #[inline(never)]
     fn finish_sweep(&mut self, t: u32) -> Result<(), Fault> {
         let (id, map) = (self.lifecycle.sweeper.entity, self.lifecycle.sweeper.map);
         self.end_walk(t);

@@ -8,7 +8,7 @@
 use super::cache::Cache;
 use super::delta::{Delta, Spot};
 use super::group::Group;
-use super::tree::{Place, Root, Tree};
+use super::tree::{Root, Tree};
 use super::Miss;
 use crate::bug;
 use crate::fault::Fault;
@@ -140,10 +140,12 @@ impl<P: Platform> Layers<P> {
     ) -> Result<Option<GroupKey>, Miss> {
         let end = end.min(GroupKey { map: FREE_MAP, word: Word(0), epoch: Epoch(0) });
         let mut from = from;
+        let mut front = Front { group: from, spots: [None; 4] };
         while from < end {
-            let front = self.front(from, end)?;
+            let any = self.front(from, end, &mut front)?;
             // Where the deltas have all that is wanted of the first group, the tree is not asked.
-            if let Some(front) = front.as_ref().filter(|front| front.group == from) {
+            let front = any.then_some(&front);
+            if let Some(front) = front.filter(|front| front.group == from) {
                 out.clear();
                 if self.collect(front, wanted, out)? | !wanted == u64::MAX {
                     if wanted != u64::MAX || !out.records().is_empty() {
@@ -154,8 +156,7 @@ impl<P: Platform> Layers<P> {
                     continue;
                 }
             }
-            let place = if tree { self.tree.find(&mut self.cache, from, end)? } else { None };
-            let Some(group) = self.merge(front.as_ref(), place, wanted, out)? else { break };
+            let Some(group) = self.below(from, end, front, (wanted, tree), out)? else { break };
             // A walk that is interrupted by a page goes on behind the groups that it was given.
             if wanted != u64::MAX || !out.records().is_empty() {
                 return Ok(Some(group));
@@ -166,17 +167,18 @@ impl<P: Platform> Layers<P> {
         Ok(None)
     }
 
-    /// The first group at or after `from` and before `end` that any delta has.
+    /// The first group at or after `from` and before `end` that any delta has; false if none has
+    /// one.
     #[inline(never)]
-    fn front(&self, from: GroupKey, end: GroupKey) -> Result<Option<Front>, Fault> {
-        let spots = [
-            self.fresh.find(from)?,
-            self.pending.find(from)?,
-            self.active.find(from)?,
-            self.frozen.find(from)?,
-        ];
-        let first = spots.iter().flatten().map(Spot::group).min().filter(|group| *group < end);
-        Ok(first.map(|group| Front { group, spots }))
+    fn front(&self, from: GroupKey, end: GroupKey, front: &mut Front) -> Result<bool, Fault> {
+        let deltas = [&self.fresh, &self.pending, &self.active, &self.frozen];
+        for (delta, spot) in deltas.into_iter().zip(&mut front.spots) {
+            *spot = delta.find(from)?;
+        }
+        let first = front.spots.iter().flatten().map(Spot::group).min();
+        let Some(first) = first.filter(|group| *group < end) else { return Ok(false) };
+        front.group = first;
+        Ok(true)
     }
 
     /// Adds what is to be seen of the chunks `wanted` of the front's group in the deltas; gives all
@@ -193,14 +195,18 @@ impl<P: Platform> Layers<P> {
         Ok(seen)
     }
 
-    /// Fills `out` with the first of the groups in front of the deltas and of the tree.
-    fn merge(
+    /// Fills `out` with the first of the groups in front of the deltas and, with `tree`, of the
+    /// tree.
+    #[inline(never)]
+    fn below(
         &mut self,
+        from: GroupKey,
+        end: GroupKey,
         front: Option<&Front>,
-        place: Option<Place>,
-        wanted: u64,
+        (wanted, tree): (u64, bool),
         out: &mut Group,
     ) -> Result<Option<GroupKey>, Miss> {
+        let place = if tree { self.tree.find(&mut self.cache, from, end)? } else { None };
         out.clear();
         let below = place.map(|place| place.group);
         let Some(group) = front.map(|front| front.group).into_iter().chain(below).min() else {

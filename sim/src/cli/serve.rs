@@ -105,7 +105,7 @@ impl Serve {
         let limits = self.limits(chunk);
         let begin = move |delta: u32, device| -> Result<Box<dyn Engine + Send>, NotOpened> {
             let limits = Limits { delta_records: limits.delta_records.max(delta), ..limits };
-            Ok(Box::new(core::begin_with(device, &superblock, &limits)?))
+            Ok(core::begin_with(device, &superblock, &limits)?)
         };
         let seen = Seen::default();
         let pool = Pool {

@@ -40,7 +40,7 @@ pub fn begin(
         requests: REQUESTS,
         copy_units: copy_units(superblock.chunk.get()),
     };
-    Ok(Box::new(begin_with(save, superblock, &limits)?))
+    Ok(begin_with(save, superblock, &limits)?)
 }
 
 /// As [`begin`], with these limits; the delta is made larger if the pool wants that.

@@ -118,7 +118,7 @@ impl Engine for Core<Host> {
         if let Some(&mutant) = planted.and_then(|m| Mutant::ALL.get(m)) {
             core.plant(mutant);
         }
-        Ok(core)
+        Ok(*core)
     }
 
     fn metadata_slots(save: &Disk) -> u64 {

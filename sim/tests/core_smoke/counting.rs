@@ -23,6 +23,12 @@ pub(crate) fn looks() -> u64 {
 /// An array of the core's.
 pub(crate) struct Counted<T>(Vec<T>);
 
+impl<T> Default for Counted<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
 impl<T> Deref for Counted<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {

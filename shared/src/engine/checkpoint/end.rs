@@ -225,6 +225,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Goes on with closing: when nothing is under way, the last checkpoint begins.
+    #[inline(never)]
     pub(crate) fn run_close(&mut self) {
         if !self.closing || self.closed.is_some() || self.fenced.is_some() {
             return;

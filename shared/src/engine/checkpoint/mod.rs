@@ -197,6 +197,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Goes on with the checkpoint as far as it can.
+    #[inline(never)]
     pub(crate) fn run_checkpoint(&mut self) {
         if self.fenced.is_some() || !self.started {
             return;
@@ -223,6 +224,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn step_checkpoint(&mut self) -> Result<(), Fault> {
         let pages_out = self.checkpoint.io != 0;
         if pages_out {
@@ -273,6 +275,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// A write or flush of the checkpoint has ended.
+    #[inline(never)]
     pub(crate) fn checkpoint_step_done(&mut self, result: Result<(), Fault>) {
         let c = &mut self.checkpoint;
         c.io = c.io.saturating_sub(1);

@@ -44,7 +44,9 @@ impl<P: Platform> Core<P> {
         save: Device,
         superblock: &Superblock,
     ) -> Result<P::Box<Self>, OpenError> {
-        let mut core = Self::bare(p, limits, save, superblock)?;
+        let parts = Parts::new(&p, limits, superblock)?;
+        let sinks = Sinks::new(&p)?;
+        let mut core = Self::bare(p, limits, save, parts, sinks)?;
         core.make_tables()?;
         Ok(core)
     }
@@ -73,12 +75,12 @@ impl<P: Platform> Core<P> {
         p: P,
         limits: &Limits,
         save: Device,
-        superblock: &Superblock,
+        parts: Parts<P>,
+        sinks: Sinks<P>,
     ) -> Result<P::Box<Self>, OpenError> {
+        let superblock = &*parts.superblock;
         let geometry = superblock.geometry().ok_or(OpenError::Corrupt)?;
         let limits = *limits;
-        let parts = Parts::new(&p, &limits, superblock)?;
-        let sinks = Sinks::new(&p)?;
         let block = superblock.block.get();
         let counters = counters(superblock);
         p.boxed(|| Self {

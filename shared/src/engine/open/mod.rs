@@ -232,6 +232,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// A step of opening has ended.
+    #[inline(never)]
     pub(crate) fn open_step_done(&mut self, tag: u64, open: &Open, done: &Done<'_>) {
         self.opening.io = self.opening.io.saturating_sub(1);
         // An unreadable block or slot is no crash's leftover: to cut the log there would lose what
@@ -249,6 +250,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn take_opened(&mut self, tag: u64, open: &Open, done: &Done<'_>) -> Result<(), OpenError> {
         let at = match open.step {
             Step::Read { at, .. } => at,
@@ -284,16 +286,7 @@ impl<P: Platform> Core<P> {
                 self.meta.load(&self.platform, pool, index, done.bytes).map_err(|_| bad)?;
                 self.opening.phase = Phase::MetaMap(index.saturating_add(1));
             }
-            Phase::Catalog(page) => {
-                let (entities, next) =
-                    read_page(&self.platform, done.bytes, pool, page).ok_or(bad)?;
-                self.catalog.reserve(&self.platform, entities.len())?;
-                self.space.catalog_pages.push(page)?;
-                for entity in entities {
-                    self.catalog.put(entity)?;
-                }
-                self.opening.phase = next.map_or(Phase::Log, Phase::Catalog);
-            }
+            Phase::Catalog(page) => self.take_catalog(page, done, bad)?,
             Phase::Log => self.take_blocks(tag, done)?,
             Phase::Verify => self.take_verify(tag, open, done),
             Phase::Flush => self.opening.phase = Phase::Superblock,
@@ -304,7 +297,27 @@ impl<P: Platform> Core<P> {
         Ok(())
     }
 
+    /// A page of the catalogue.
+    #[inline(never)]
+    fn take_catalog(
+        &mut self,
+        page: PageNo,
+        done: &Done<'_>,
+        bad: OpenError,
+    ) -> Result<(), OpenError> {
+        let pool = self.superblock.pool_number();
+        let (entities, next) = read_page(&self.platform, done.bytes, pool, page).ok_or(bad)?;
+        self.catalog.reserve(&self.platform, entities.len())?;
+        self.space.catalog_pages.push(page)?;
+        for entity in entities {
+            self.catalog.put(entity)?;
+        }
+        self.opening.phase = next.map_or(Phase::Log, Phase::Catalog);
+        Ok(())
+    }
+
     /// Writes the superblock that says where the log ends.
+    #[inline(never)]
     fn write_opened(&mut self) {
         let end = self.opening.recovery.end();
         let crashed = self.superblock.clean.get() == 0;
@@ -332,6 +345,7 @@ impl<P: Platform> Core<P> {
         self.opening.io = self.emit_superblock(Owner::Open(0));
     }
 
+    #[inline(never)]
     fn opening_done(&mut self) -> Result<(), OpenError> {
         self.opening.phase = Phase::Done;
         self.opening.blocks = None;

@@ -84,6 +84,7 @@ impl<P: Platform> Blocks<P> {
 
 impl<P: Platform> Core<P> {
     /// Reads what recovery wants next, and what it will want after that.
+    #[inline(never)]
     pub(super) fn next_blocks(&mut self) {
         let want = self.opening.recovery.want();
         let ahead = self.opening.recovery.ahead();
@@ -126,6 +127,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// A piece of the log has come.
+    #[inline(never)]
     pub(super) fn take_blocks(&mut self, pos: u64, done: &Done<'_>) -> Result<(), OpenError> {
         let Some(mut blocks) = self.opening.blocks.take() else { return Err(OpenError::Corrupt) };
         let result = self.take_piece(&mut blocks, LogPos(pos), done.bytes);
@@ -227,6 +229,7 @@ impl<P: Platform> Core<P> {
 
     /// Reads the slots that the blocks to be verified speak of, as many as can be at once; when all
     /// are compared, recovery hears of it.
+    #[inline(never)]
     pub(super) fn next_verify(&mut self) {
         let Some(mut blocks) = self.opening.blocks.take() else { return };
         let result = self.read_summed(&mut blocks).and_then(|all| {
@@ -292,6 +295,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Slots have come: compares them with their sum.
+    #[inline(never)]
     pub(super) fn take_verify(&mut self, tag: u64, open: &Open, done: &Done<'_>) {
         let Some(Piece::Chain(first, n, _)) = open.pieces.first().copied() else { return };
         self.units.free(first, n);

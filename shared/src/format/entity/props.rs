@@ -68,6 +68,7 @@ impl Entity {
     /// # Errors
     ///
     /// It does not fit; nothing is changed.
+    #[inline(never)]
     pub fn set_property(&mut self, key: &[u8], value: &[u8]) -> Result<(), PropertyError> {
         if key.is_empty() || key.len() > KEY_MAX || value.len() > VALUE_MAX {
             return Err(PropertyError::Length);

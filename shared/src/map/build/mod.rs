@@ -99,7 +99,8 @@ struct Subtree {
 /// yet. All that the output has comes before it and before what the path points at.
 pub struct Builder<P: Platform> {
     output: Output<P>,
-    path: [Input; LEVELS],
+    /// [`LEVELS`] of them.
+    path: P::Array<Input>,
     depth: usize,
     attach: Option<Subtree>,
     next: Option<GroupKey>,
@@ -126,7 +127,7 @@ impl<P: Platform> Builder<P> {
     pub(crate) fn bare(pool: u64) -> Self {
         Self {
             output: Output::bare(),
-            path: [NO_INPUT; LEVELS],
+            path: P::Array::default(),
             depth: 0,
             attach: None,
             next: None,
@@ -143,6 +144,7 @@ impl<P: Platform> Builder<P> {
     /// Gives a bare builder its room.
     pub(crate) fn make(&mut self, p: &P) -> Result<(), Fault> {
         self.output.make(p)?;
+        self.path = p.array(LEVELS, &NO_INPUT).ok_or(Fault::NoMemory)?;
         self.scratch = p.array(2, &Group::EMPTY).ok_or(Fault::NoMemory)?;
         Ok(())
     }

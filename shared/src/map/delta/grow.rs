@@ -16,11 +16,7 @@ impl<P: Platform> Delta<P> {
         if self.leaf(leaf)?.len < LEAF {
             self.on_leaf(leaf, |leaf| leaf.insert(pos, entry))?;
         } else {
-            let (same, mut path) = self.descend_by(entry.group())?;
-            if same != leaf {
-                return Err(bug!());
-            }
-            self.split_leaf(leaf, &mut path, pos, entry)?;
+            self.split_leaf(leaf, pos, entry)?;
         }
         self.len = self.len.saturating_add(1);
         self.mapped = self.mapped.saturating_add(mapped);
@@ -28,13 +24,12 @@ impl<P: Platform> Delta<P> {
         Ok(())
     }
 
-    fn split_leaf(
-        &mut self,
-        leaf: u32,
-        path: &mut Path,
-        pos: usize,
-        entry: Entry,
-    ) -> Result<(), Fault> {
+    #[inline(never)]
+    fn split_leaf(&mut self, leaf: u32, pos: usize, entry: Entry) -> Result<(), Fault> {
+        let (same, mut path) = self.descend_by(entry.group())?;
+        if same != leaf {
+            return Err(bug!());
+        }
         let right = self.new_leaf()?;
         let next = self.on_leaves((leaf, right), |left, new| {
             divide_leaf(left, new, pos, entry)?;
@@ -50,7 +45,7 @@ impl<P: Platform> Delta<P> {
             })?;
         }
         let first = self.leaf(right)?.entries().first().ok_or(bug!())?.group();
-        self.add_child(path, Wide::new(first), right)
+        self.add_child(&mut path, Wide::new(first), right)
     }
 
     /// Adds a child after those at the end of the way.

@@ -43,6 +43,7 @@ impl<P: Platform> Delta<P> {
     }
 
     /// Moves the way on to the next leaf.
+    #[inline(never)]
     fn next_leaf(&self, path: &mut Path) -> Result<Option<u32>, Fault> {
         let mut down: usize = 0;
         while let Some((node, place)) = path.pop() {
@@ -61,6 +62,7 @@ impl<P: Platform> Delta<P> {
         Ok(None)
     }
 
+    #[inline(never)]
     fn take_out(&mut self, leaf: u32, path: &mut Path, pos: usize) -> Result<(), Fault> {
         let left = self.on_leaf(leaf, |leaf| {
             remove_at(&mut leaf.entries, leaf.len, pos, Entry::EMPTY).ok_or(bug!())?;
