@@ -190,10 +190,19 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// A device cannot be opened, holds no pool, or the pool cannot be opened.
-    pub(crate) fn attach(request: &Request<'_>) -> Result<Arc<Self>, Refused> {
+    /// A device cannot be opened, holds no pool, or the pool cannot be opened; or it is attached
+    /// already, as `is_known` says of its UUID. Nothing is written then.
+    pub(crate) fn attach(
+        request: &Request<'_>,
+        is_known: impl FnOnce([u8; 16]) -> bool,
+    ) -> Result<Arc<Self>, Refused> {
         let save = open_device(request.save)?;
         let superblock = superblock(&save, request.save)?;
+        if is_known(superblock.pool) {
+            return Err(Refused::said(fmt!(
+                "a pool of the same UUID is attached: is this a copy of its save volume?"
+            )));
+        }
         let pool = Self::new(request.save, &superblock, save)?;
         pool.set_running(true);
         let opened = pool.open(&superblock, request);
