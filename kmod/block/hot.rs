@@ -182,7 +182,10 @@ unsafe extern "C" fn passed(clone: *mut bindings::bio) {
     // SAFETY: it stands in a `Tag`, and is ours again.
     let (parent, disk, started, token) = unsafe {
         let tag = container_of!(clone, Tag, bio);
-        (*(*tag).parent.as_ptr()).bi_status = (*clone).bi_status;
+        // A bio that others are chained to may bear their error already.
+        if (*clone).bi_status != 0 {
+            (*(*tag).parent.as_ptr()).bi_status = (*clone).bi_status;
+        }
         ((*tag).parent, (*tag).disk, (*tag).started, (*tag).token)
     };
     // SAFETY: as above; nobody uses it any more.
