@@ -138,8 +138,12 @@ impl GenDisk {
             bindings::device_add_disk(ptr::null_mut(), raw.as_ptr(), sysfs::groups())
         });
         if let Err(error) = added {
-            // SAFETY: it was not added; this drops the `Arc`, in `free_disk`.
-            unsafe { bindings::put_disk(raw.as_ptr()) };
+            // SAFETY: it was not added, and so `free_disk` is not called for it.
+            unsafe {
+                let data = (*raw.as_ptr()).private_data.cast::<Disk>().cast_const();
+                bindings::put_disk(raw.as_ptr());
+                drop(Arc::from_raw(data));
+            }
             return Err(error);
         }
         // INVARIANT: it was added just now.
