@@ -177,7 +177,7 @@ fn in_core(
         Verb::Refresh | Verb::Restore => moment(pool, command, bytes),
         Verb::Clone | Verb::Rename | Verb::Destroy | Verb::RestoreCancel => {
             let _changing = pool.changing.lock();
-            let said = pool.call(bytes)?;
+            let said = pool.call_to_the_end(bytes)?;
             pool.sync_disks()?;
             Ok(said)
         }
@@ -226,7 +226,7 @@ fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
     if let Some(disk) = forced {
         disk.hold();
     }
-    let said = pool.call(bytes);
+    let said = pool.call_to_the_end(bytes);
     if let Some(disk) = forced {
         disk.resume();
     }
@@ -267,7 +267,7 @@ fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8
         GFP_KERNEL,
     )?;
     pool.set_lower(number, Some(Arc::new(lower, GFP_KERNEL)?))?;
-    let said = pool.call(told);
+    let said = pool.call_to_the_end(told);
     if !said.as_ref().is_ok_and(|said| is_done(said)) {
         pool.set_lower(number, None)?;
     }
@@ -285,7 +285,7 @@ fn remove(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
     if disk.as_ref().is_some_and(|disk| !disk.retire()) {
         return Err(Refused::because(Refusal::Busy));
     }
-    let said = pool.call(bytes);
+    let said = pool.call_to_the_end(bytes);
     let gone = said.as_ref().is_ok_and(|said| is_done(said));
     if let Some(disk) = &disk {
         if gone {

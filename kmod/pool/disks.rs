@@ -95,7 +95,7 @@ impl Pool {
             command.value = from.into();
             let mut bytes = KVVec::new();
             bytes.extend_from_slice(command.as_bytes(), GFP_KERNEL)?;
-            let reply = self.call(bytes)?;
+            let reply = self.call_to_the_end(bytes)?;
             let (head, rows) = Reply::read_from_prefix(&reply).map_err(|_| EIO)?;
             let width = head.row_bytes.get() as usize;
             for row in rows.chunks(width.max(1)).take(head.count.get() as usize) {
