@@ -174,8 +174,8 @@ fn in_core(
     }
     match verb {
         Verb::Snapshot => snapshot(pool, bytes),
-        Verb::Refresh | Verb::Restore => moment(pool, command, bytes),
-        Verb::Clone | Verb::Rename | Verb::Destroy | Verb::RestoreCancel => {
+        Verb::Refresh | Verb::Restore | Verb::RestoreCancel => moment(pool, command, bytes),
+        Verb::Clone | Verb::Rename | Verb::Destroy => {
             let _changing = pool.changing.lock();
             let said = pool.call_to_the_end(bytes)?;
             pool.sync_disks()?;
@@ -216,7 +216,7 @@ fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     Ok(pool.call(bytes)?)
 }
 
-/// A refresh or a restore: another content under the same name.
+/// A refresh, a restore or the end of one: another content under the same name.
 fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let _changing = pool.changing.lock();
     let disk = pool.disk(command.name.bytes());
