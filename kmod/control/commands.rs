@@ -40,6 +40,7 @@ use super::{
 };
 use crate::{
     block::freeze,
+    ffi,
     pool::{
         disks::device_row,
         open::{
@@ -200,6 +201,8 @@ fn items(bytes: &[u8]) -> &[Item] {
 
 /// Snapshots, with the file systems on their volumes frozen: all at one moment.
 fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
+    // Nothing here may wait for a file system that is frozen already. Ends after the thaw.
+    let _noio = ffi::NoIo::enter();
     let mut frozen = KVec::new();
     for item in items(&bytes) {
         let (volume, _) = item.name.split();
