@@ -111,6 +111,11 @@ impl Bench {
         }
     }
 
+    /// Whether a bio stands in line that could have a ticket.
+    pub(super) fn may_admit(&self) -> bool {
+        !self.line.is_empty() && !self.free.is_empty()
+    }
+
     /// Hands in what the core had no room for.
     pub(super) fn admit_refused(&mut self, core: &mut Core) {
         for _ in 0..self.refused.len() {

@@ -122,11 +122,11 @@ impl Pool {
         // What is done has given back its ticket: somebody in the line may have it.
         bench.admit(core);
         self.take_steps(bench, core);
-        if core.is_behind() {
+        let behind = core.is_behind() && !bench.paused;
+        if behind {
             self.wake(flag::RESUME);
         }
-        let behind = core.is_behind() && !bench.paused;
-        self.cells.any() || !self.inbox.is_empty() || behind
+        self.cells.any() || !self.inbox.is_empty() || bench.may_admit() || behind
     }
 
     fn tell(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core, flags: u32) {
