@@ -213,6 +213,12 @@ impl Bench {
             .any(|run| run.dev != Dev::SAVE && changes(run.act))
     }
 
+    /// Forgets steps that were not started: their core goes.
+    pub(super) fn forget_steps(&mut self) {
+        while self.later.pop().is_some() {}
+        self.woken = false;
+    }
+
     /// Whether no request and no step is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.line.is_empty()

@@ -127,12 +127,15 @@ impl Pool {
         }
     }
 
-    /// Waits until no step and no request is under way.
+    /// Takes no more steps of the core, and waits until none and no request is under way: the core
+    /// can go, whatever it still wanted. The pool stays paused.
     pub(super) fn wait_idle(self: &Arc<Self>) {
+        self.bench.lock().paused = true;
         while !self.bench.lock().is_idle() || self.cells.any() {
             self.as_arc_borrow().kick();
             fsleep(Delta::from_millis(1));
         }
+        self.bench.lock().forget_steps();
     }
 
     /// Stops the worker and lets the core go; the devices follow when the last reference is gone.

@@ -262,6 +262,7 @@ impl Pool {
         let mut delta = 0;
         loop {
             self.begin(superblock, delta)?;
+            self.bench.lock().paused = false;
             self.as_arc_borrow().wake(flag::POKE);
             let opened = self.wait(|core| core.opened()).ok_or(ENODEV)?;
             match opened {
