@@ -269,10 +269,10 @@ fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8
         bytes.get(size_of::<Command>()..).unwrap_or_default(),
         GFP_KERNEL,
     )?;
-    pool.set_lower(number, Some(Arc::new(lower, GFP_KERNEL)?))?;
+    pool.set_lower(number, lower)?;
     let said = pool.call_to_the_end(told);
     if !said.as_ref().is_ok_and(|said| is_done(said)) {
-        pool.set_lower(number, None)?;
+        pool.unset_lower(number);
     }
     let said = said?;
     pool.sync_disks()?;
@@ -293,8 +293,9 @@ fn remove(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
     if let Some(disk) = &disk {
         if gone {
             let number = usize::from(disk.face().dev);
-            pool.sync_disks()?;
-            pool.set_lower(number, None)?;
+            let synced = pool.sync_disks();
+            pool.unset_lower(number);
+            synced?;
         } else {
             disk.reinstate();
         }

@@ -172,12 +172,12 @@ impl Pool {
 
     /// The devices that a volume lies on: its own and the save volume; a clone may lie on all.
     fn lowers_of(&self, face: &Face) -> Result<KVec<Arc<Lower>>> {
-        let lowers = self.lowers.lock();
-        let mut found = KVec::with_capacity(lowers.len(), GFP_KERNEL)?;
-        for (number, lower) in lowers.iter().enumerate() {
+        let count = self.lowers.lock().len();
+        let mut found = KVec::with_capacity(count, GFP_KERNEL)?;
+        for number in 0..count {
             let own = face.kind != KIND_PRODUCTION || number == usize::from(face.dev);
-            if let Some(lower) = lower.as_ref().filter(|_| number == 0 || own) {
-                found.push(lower.clone(), GFP_KERNEL)?;
+            if let Some(lower) = self.lower(number).filter(|_| number == 0 || own) {
+                found.push(lower, GFP_KERNEL)?;
             }
         }
         Ok(found)

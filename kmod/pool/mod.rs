@@ -219,23 +219,34 @@ impl Pool {
         free
     }
 
-    /// Gives a number a device, or takes it away.
+    /// Gives a number a device. The caller holds `changing`, or nobody knows the pool yet.
     ///
     /// # Errors
     ///
     /// No memory.
-    pub(crate) fn set_lower(&self, number: usize, lower: Option<Arc<Lower>>) -> Result {
-        let mut room = KVec::with_capacity(number + 1, GFP_KERNEL)?;
+    pub(crate) fn set_lower(&self, number: usize, lower: Lower) -> Result {
+        let lower = Arc::new(lower, GFP_KERNEL)?;
+        // The worker needs the list: nothing is allocated, and nothing closed, under its lock.
+        let len = self.lowers.lock().len().max(number + 1);
+        let mut room = KVec::with_capacity(len, GFP_KERNEL)?;
         let mut lowers = self.lowers.lock();
-        while room.len() < lowers.len().max(number + 1) {
-            let old = lowers.get_mut(room.len()).and_then(Option::take);
-            room.push(old, GFP_KERNEL)?;
+        for at in 0..len {
+            let old = lowers.get_mut(at).and_then(Option::take);
+            let _ = room.push_within_capacity(old);
         }
-        if let Some(place) = room.get_mut(number) {
-            *place = lower;
-        }
-        *lowers = room;
+        let old = room
+            .get_mut(number)
+            .and_then(|place| place.replace(lower));
+        let room = core::mem::replace(&mut *lowers, room);
+        drop(lowers);
+        drop((old, room));
         Ok(())
+    }
+
+    /// Takes a number's device away.
+    pub(crate) fn unset_lower(&self, number: usize) {
+        let old = self.lowers.lock().get_mut(number).and_then(Option::take);
+        drop(old);
     }
 
     /// Waits until `look` at the core finds something, as the worker goes on; for ever if need be.

@@ -352,7 +352,7 @@ impl Pool {
             Refusal::WrongKind => Refused::said(fmt!("{} is too small", shown(path))),
             why => Refused::because(why),
         })?;
-        self.set_lower(usize::from(known.dev.0), Some(Arc::new(lower, GFP_KERNEL)?))?;
+        self.set_lower(usize::from(known.dev.0), lower)?;
         Ok(())
     }
 }
