@@ -167,10 +167,7 @@ pub(crate) enum Kind {
     /// Flush.
     Flush,
     /// Zeros without data.
-    Zeroes {
-        /// Durable when done.
-        fua: bool,
-    },
+    Zeroes,
     /// Discard.
     Discard,
 }
@@ -182,9 +179,7 @@ impl Kind {
             Self::Read => bindings::req_op_REQ_OP_READ,
             Self::Write { fua } => bindings::req_op_REQ_OP_WRITE | ffi::REQ_SYNC | durable(fua),
             Self::Flush => bindings::req_op_REQ_OP_WRITE | ffi::REQ_SYNC | ffi::REQ_PREFLUSH,
-            Self::Zeroes { fua } => {
-                bindings::req_op_REQ_OP_WRITE_ZEROES | ffi::REQ_NOUNMAP | durable(fua)
-            }
+            Self::Zeroes => bindings::req_op_REQ_OP_WRITE_ZEROES | ffi::REQ_NOUNMAP,
             Self::Discard => bindings::req_op_REQ_OP_DISCARD,
         }
     }

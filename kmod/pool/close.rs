@@ -68,15 +68,12 @@ impl Pool {
     fn retire_disks(&self) -> Result<(), Refused> {
         for look in 0..LOOKS {
             let disks = self.all_disks()?;
-            let mut open = KVec::new();
+            let mut open = KVec::with_capacity(disks.len(), GFP_KERNEL)?;
             for disk in disks.iter().filter(|disk| !disk.retire()) {
-                open.push(
-                    NameRow {
-                        name: disk.face().name,
-                        frees: 0.into(),
-                    },
-                    GFP_KERNEL,
-                )?;
+                let _ = open.push_within_capacity(NameRow {
+                    name: disk.face().name,
+                    frees: 0.into(),
+                });
             }
             if open.is_empty() {
                 return Ok(());

@@ -123,14 +123,15 @@ impl Pool {
                 self.drop_disk(&disk);
             }
         }
+        let mut done = Ok(());
         for row in &entities {
             match self.disk_by_id(row.id.get()) {
                 Some(disk) => renew(&disk, row),
-                None if is_shown(row) => self.add_disk(row)?,
+                None if is_shown(row) => done = done.and(self.add_disk(row)),
                 None => {}
             }
         }
-        Ok(())
+        done
     }
 
     fn add_disk(self: &Arc<Self>, row: &EntityRow) -> Result {
