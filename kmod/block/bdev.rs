@@ -41,7 +41,7 @@ impl Lower {
     /// # Errors
     ///
     /// There is none, it is no block device (`ENOTBLK`), it is in use (`EBUSY`), or it cannot be
-    /// written (`EACCES`, `EROFS`).
+    /// written (`EACCES`, `EROFS`), or not at any place (`EOPNOTSUPP`).
     pub(crate) fn open(path: &CStr) -> Result<Self> {
         let holder = KBox::new(0, GFP_KERNEL)?;
         // SAFETY: the path ends with a zero byte; the holder is an address of our own, as long as
@@ -62,6 +62,10 @@ impl Lower {
         // SAFETY: the device is open.
         if unsafe { ffi::rwsnap_bdev_read_only(lower.raw()) } {
             return Err(EROFS);
+        }
+        // SAFETY: as above.
+        if unsafe { ffi::rwsnap_bdev_zoned(lower.raw()) } {
+            return Err(EOPNOTSUPP);
         }
         Ok(lower)
     }

@@ -126,6 +126,7 @@ pub(crate) fn open_device(path: &[u8]) -> Result<Lower, Refused> {
             ENOTBLK => "it is no block device; `losetup -f --show` makes one of a file",
             ENOENT => "there is no such device",
             EROFS | EACCES => "it cannot be written",
+            EOPNOTSUPP => "it is zoned, and cannot be written anywhere",
             _ => "it cannot be opened",
         };
         Refused::said(fmt!("{}: {what} ({})", shown(path), why.to_errno()))
