@@ -37,6 +37,7 @@ use super::{
     commands,
     uevent, //
 };
+use crate::queue;
 
 /// The registered device.
 #[pin_data(PinnedDrop)]
@@ -65,6 +66,7 @@ impl Control {
 impl PinnedDrop for Control {
     fn drop(self: Pin<&mut Self>) {
         uevent::clear();
+        queue::flush_slow();
     }
 }
 

@@ -80,11 +80,8 @@ pub(super) fn find(name: &[u8]) -> Result<Arc<Pool>> {
 pub(super) fn attach(request: &Request<'_>) -> Result<Arc<Pool>, Refused> {
     let _attaching = ATTACHING.lock();
     let module = crate::Using::new()?;
-    let pool = Pool::attach(request, |uuid| {
-        POOLS
-            .lock()
-            .iter()
-            .any(|other| other.title().uuid == uuid)
+    let pool = Pool::attach(request, &|uuid| {
+        POOLS.lock().iter().any(|other| other.title().uuid == uuid)
     })?;
     let listed = POOLS.lock().push(pool.clone(), GFP_KERNEL);
     if let Err(why) = listed {

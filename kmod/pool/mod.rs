@@ -46,6 +46,7 @@ use kernel::{
 use rwsnap_core::{
     api::Handle,
     control::{
+        EventRow,
         Name,
         Refusal, //
     }, //
@@ -65,7 +66,10 @@ use crate::{
     queue,
     text, //
 };
-use bench::Bench;
+use bench::{
+    Bench,
+    Ring, //
+};
 use calls::Call;
 
 /// Something for the worker beside bios and ended steps.
@@ -133,6 +137,11 @@ pub(crate) struct Pool {
     work: Work<Self, 0>,
     #[pin]
     ticker: DelayedWork<Self, 1>,
+    /// Events that are to be sent.
+    #[pin]
+    news: Mutex<Ring<EventRow>>,
+    #[pin]
+    teller: Work<Self, 2>,
 }
 
 impl Pool {
@@ -234,9 +243,7 @@ impl Pool {
             let old = lowers.get_mut(at).and_then(Option::take);
             let _ = room.push_within_capacity(old);
         }
-        let old = room
-            .get_mut(number)
-            .and_then(|place| place.replace(lower));
+        let old = room.get_mut(number).and_then(|place| place.replace(lower));
         let room = core::mem::replace(&mut *lowers, room);
         drop(lowers);
         drop((old, room));

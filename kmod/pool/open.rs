@@ -34,10 +34,12 @@ use rwsnap_core::{
 use super::{
     bench::{
         self,
-        Bench, //
+        Bench,
+        Ring, //
     },
     calls,
     flag,
+    news,
     Pool,
     Title, //
 };
@@ -133,7 +135,8 @@ pub(crate) fn open_device(path: &[u8]) -> Result<Lower, Refused> {
     })
 }
 
-/// Finds the superblock that counts.
+/// Finds the superblock that counts. Apart, so that its stack frame is gone when the pool is opened.
+#[inline(never)]
 fn superblock(lower: &Lower, path: &[u8]) -> Result<KBox<Superblock>, Refused> {
     let mut finder = KBox::new(Finder::NEW, GFP_KERNEL)?;
     let mut bytes = KVec::from_elem(0_u8, 4096, GFP_KERNEL)?;
@@ -193,9 +196,10 @@ impl Pool {
     ///
     /// A device cannot be opened, holds no pool, or the pool cannot be opened; or it is attached
     /// already, as `is_known` says of its UUID. Nothing is written then.
+    #[inline(never)]
     pub(crate) fn attach(
         request: &Request<'_>,
-        is_known: impl FnOnce([u8; 16]) -> bool,
+        is_known: &dyn Fn([u8; 16]) -> bool,
     ) -> Result<Arc<Self>, Refused> {
         let save = open_device(request.save)?;
         let superblock = superblock(&save, request.save)?;
@@ -229,6 +233,7 @@ impl Pool {
         let mut lowers = KVec::new();
         lowers.push(Some(Arc::new(save, GFP_KERNEL)?), GFP_KERNEL)?;
         let calls = KVec::with_capacity(calls::WAITING, GFP_KERNEL)?;
+        let news = Ring::new(news::WAITING)?;
         let pool = Arc::pin_init(
             try_pin_init!(Self {
                 title,
@@ -249,6 +254,8 @@ impl Pool {
                 turned <- new_condvar!("rwsnap_turned"),
                 work <- new_work!("rwsnap_work"),
                 ticker <- new_delayed_work!("rwsnap_ticker"),
+                news <- new_mutex!(news, "rwsnap_news"),
+                teller <- new_work!("rwsnap_teller"),
             }? Error),
             GFP_KERNEL,
         )?;
