@@ -141,7 +141,7 @@ impl Pool {
                 });
             }
         }
-        builder.finish();
+        builder.finish(run.at.wrapping_add(run.len));
     }
 
     /// Tells the core of a step that has ended.
@@ -199,7 +199,7 @@ impl Pool {
         let kind = Kind::Write { fua };
         let mut builder = Builder::new(self, &lower, run.id.index, kind, run.at);
         builder.zeros(run.len);
-        builder.finish();
+        builder.finish(run.at.wrapping_add(run.len));
     }
 }
 
