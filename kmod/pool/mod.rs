@@ -206,11 +206,12 @@ impl Pool {
         &self.title
     }
 
-    /// Calls `f` with its name, or its UUID if it has none.
+    /// Calls `f` with its name, or its UUID if it has none. What a save volume bears as its name is
+    /// not taken on trust: udev makes a path of it.
     pub(crate) fn with_title<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
         match text::unpadded(&self.title.label) {
-            [] => f(&text::uuid(self.title.uuid)),
-            label => f(label),
+            label if Name::part_is_valid(label) => f(label),
+            _ => f(&text::uuid(self.title.uuid)),
         }
     }
 
