@@ -4,7 +4,11 @@
 
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 use rwsnap_core::{
     control::{
@@ -91,11 +95,13 @@ impl Pool {
         let mut all = KVVec::new();
         let mut from = 0_u64;
         loop {
-            let mut command = KBox::new(Command::new(Verb::List, Name::default()), GFP_KERNEL)?;
-            command.value = from.into();
-            let mut bytes = KVVec::new();
-            bytes.extend_from_slice(command.as_bytes(), GFP_KERNEL)?;
-            let reply = self.call_to_the_end(bytes)?;
+            let reply = match self.list(from) {
+                Err(why) if why == EBUSY => {
+                    fsleep(Delta::from_millis(1));
+                    continue;
+                }
+                reply => reply?,
+            };
             let (head, rows) = Reply::read_from_prefix(&reply).map_err(|_| EIO)?;
             let width = head.row_bytes.get() as usize;
             for row in rows.chunks(width.max(1)).take(head.count.get() as usize) {
@@ -108,6 +114,14 @@ impl Pool {
             }
             from = next;
         }
+    }
+
+    fn list(self: &Arc<Self>, from: u64) -> Result<KVVec<u8>> {
+        let mut command = KBox::new(Command::new(Verb::List, Name::default()), GFP_KERNEL)?;
+        command.value = from.into();
+        let mut bytes = KVVec::new();
+        bytes.extend_from_slice(command.as_bytes(), GFP_KERNEL)?;
+        self.call_to_the_end(bytes)
     }
 
     /// Makes disks for volumes that are new, removes those of volumes that are gone, and renames
