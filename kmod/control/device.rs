@@ -37,7 +37,10 @@ use super::{
     commands,
     uevent, //
 };
-use crate::queue;
+use crate::{
+    block::gendisk,
+    queue, //
+};
 
 /// The registered device.
 #[pin_data(PinnedDrop)]
@@ -67,6 +70,7 @@ impl PinnedDrop for Control {
     fn drop(self: Pin<&mut Self>) {
         uevent::clear();
         queue::flush_slow();
+        gendisk::wait_for_all();
     }
 }
 
