@@ -201,12 +201,6 @@ impl GenDisk {
         unsafe { bindings::set_capacity_and_notify(self.raw(), bytes >> 9) };
     }
 
-    /// What it holds has changed under its readers: pages that were read are forgotten.
-    pub(crate) fn invalidate(&self) {
-        // SAFETY: by the type invariant.
-        unsafe { bindings::invalidate_bdev(self.part0()) };
-    }
-
     /// Tells udev that something about it has changed.
     pub(crate) fn announce(&self) {
         // SAFETY: by the type invariant.

@@ -235,8 +235,8 @@ fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
     }
     let said = said?;
     if let Some(disk) = disk.filter(|_| is_done(&said)) {
-        if let Some(gendisk) = disk.gendisk.lock().as_ref() {
-            gendisk.invalidate();
+        if let Err(why) = freeze::forget_pages(&disk) {
+            pr_warn!("readers of a volume may see what it held before ({why:?})\n");
         }
     }
     pool.sync_disks()?;
