@@ -18,9 +18,6 @@ use rwsnap_core::api::Device;
 
 use crate::ffi;
 
-/// Who holds the devices, for the block layer.
-static HOLDER: u8 = 0;
-
 /// A block device that is opened for this module alone.
 ///
 /// # Invariants
@@ -28,6 +25,9 @@ static HOLDER: u8 = 0;
 /// `file` is an open file of a block device, and ours to put.
 pub(crate) struct Lower {
     file: *mut bindings::file,
+    /// Who holds the device, for the block layer: an address that nobody else has. Two with the
+    /// same would both get it.
+    _holder: KBox<u8>,
 }
 
 // SAFETY: a file may be used and put from any thread that may sleep.
@@ -41,22 +41,31 @@ impl Lower {
     /// # Errors
     ///
     /// There is none, it is no block device (`ENOTBLK`), it is in use (`EBUSY`), or it cannot be
-    /// written (`EACCES`, `EROFS`).
+    /// written (`EACCES`, `EROFS`), or not at any place (`EOPNOTSUPP`).
     pub(crate) fn open(path: &CStr) -> Result<Self> {
-        // SAFETY: the path ends with a zero byte; the holder is an address of our own.
+        let holder = KBox::new(0, GFP_KERNEL)?;
+        // SAFETY: the path ends with a zero byte; the holder is an address of our own, as long as
+        // the device is open.
         let file = from_err_ptr(unsafe {
             bindings::bdev_file_open_by_path(
                 path.as_char_ptr(),
                 ffi::open_own(),
-                ptr::from_ref(&HOLDER).cast_mut().cast(),
+                ptr::from_ref::<u8>(&holder).cast_mut().cast(),
                 ptr::null(),
             )
         })?;
         // INVARIANT: it was opened just now.
-        let lower = Self { file };
+        let lower = Self {
+            file,
+            _holder: holder,
+        };
         // SAFETY: the device is open.
         if unsafe { ffi::rwsnap_bdev_read_only(lower.raw()) } {
             return Err(EROFS);
+        }
+        // SAFETY: as above.
+        if unsafe { ffi::rwsnap_bdev_zoned(lower.raw()) } {
+            return Err(EOPNOTSUPP);
         }
         Ok(lower)
     }

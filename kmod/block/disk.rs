@@ -137,12 +137,14 @@ impl Disk {
         self.home.as_ref().map(|(fast, _)| &**fast)
     }
 
-    /// The hot path and the device that it leads to, if anything may pass.
+    /// The hot path of a production and the device that it leads to.
     pub(crate) fn home(&self) -> Option<(&Fast, &Lower)> {
-        if self.held.load(Acquire) {
-            return None;
-        }
         self.home.as_ref().map(|(fast, lower)| (&**fast, &**lower))
+    }
+
+    /// Whether nothing may pass.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Acquire)
     }
 
     /// The handle that requests bear now.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Freezing the file systems on a disk and on its partitions, so that a snapshot of it is clean.
+//! Freezing the file systems on a disk and on its partitions, so that a snapshot of it is clean; and
+//! forgetting what was read of them.
 //!
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 
@@ -77,6 +78,31 @@ pub(crate) fn freeze(disk: &Arc<Disk>, frozen: &mut KVec<Frozen>) -> Result {
     }
     for dev in devices(disk)? {
         frozen.push(Frozen::new(dev)?, GFP_KERNEL)?;
+    }
+    Ok(())
+}
+
+/// What the disk holds has changed under its readers: pages that were read of it and of its
+/// partitions are forgotten. Not to be called with a lock of ours.
+///
+/// # Errors
+///
+/// No memory.
+pub(crate) fn forget_pages(disk: &Disk) -> Result {
+    if disk.open_count() == 0 {
+        return Ok(());
+    }
+    for dev in devices(disk)? {
+        // SAFETY: nobody's holder; the device may be gone, which is an error.
+        let opened = from_err_ptr(unsafe {
+            bindings::bdev_file_open_by_dev(dev, ffi::open_read(), ptr::null_mut(), ptr::null())
+        });
+        let Ok(file) = opened else { continue };
+        // SAFETY: it was opened just now, and is ours.
+        unsafe {
+            bindings::invalidate_bdev(bindings::file_bdev(file));
+            bindings::bdev_fput(file);
+        }
     }
     Ok(())
 }

@@ -20,8 +20,17 @@ use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full, //
+        },
         Arc,
         ArcBorrow, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 use rwsnap_core::control::rows::KIND_SNAPSHOT;
@@ -41,6 +50,17 @@ use crate::{
 /// Sectors of one discard or write of zeros at most: the worker cuts them, but a bio's length is
 /// 32 bits wide.
 const RANGE_SECTORS: c_uint = 1 << 21;
+
+/// Disks that were added and are not freed yet: somebody may hold a removed one for a while, and
+/// the block layer calls `free_disk` then.
+static ADDED: Atomic<u64> = Atomic::new(0);
+
+/// Waits until all disks are freed: the module can go then.
+pub(crate) fn wait_for_all() {
+    while ADDED.load(Acquire) != 0 {
+        fsleep(Delta::from_millis(1));
+    }
+}
 
 /// A disk that is shown.
 ///
@@ -141,10 +161,15 @@ impl GenDisk {
             bindings::device_add_disk(ptr::null_mut(), raw.as_ptr(), sysfs::groups())
         });
         if let Err(error) = added {
-            // SAFETY: it was not added; this drops the `Arc`, in `free_disk`.
-            unsafe { bindings::put_disk(raw.as_ptr()) };
+            // SAFETY: it was not added, and so `free_disk` is not called for it.
+            unsafe {
+                let data = (*raw.as_ptr()).private_data.cast::<Disk>().cast_const();
+                bindings::put_disk(raw.as_ptr());
+                drop(Arc::from_raw(data));
+            }
             return Err(error);
         }
+        let _ = ADDED.fetch_add(1, Full);
         // INVARIANT: it was added just now.
         *disk.gendisk.lock() = Some(Self { raw, number });
         Ok(())
@@ -177,12 +202,6 @@ impl GenDisk {
     pub(crate) fn resize(&self, bytes: u64) {
         // SAFETY: by the type invariant.
         unsafe { bindings::set_capacity_and_notify(self.raw(), bytes >> 9) };
-    }
-
-    /// What it holds has changed under its readers: pages that were read are forgotten.
-    pub(crate) fn invalidate(&self) {
-        // SAFETY: by the type invariant.
-        unsafe { bindings::invalidate_bdev(self.part0()) };
     }
 
     /// Tells udev that something about it has changed.
@@ -274,4 +293,5 @@ unsafe extern "C" fn release_callback(disk: *mut bindings::gendisk) {
 unsafe extern "C" fn free_disk_callback(disk: *mut bindings::gendisk) {
     // SAFETY: `add` put it there.
     drop(unsafe { Arc::from_raw((*disk).private_data.cast::<Disk>().cast_const()) });
+    let _ = ADDED.fetch_sub(1, Full);
 }

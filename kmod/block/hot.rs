@@ -95,6 +95,11 @@ fn route(disk: &Disk, bio: &Bio) -> Option<Pass> {
         _ => {}
     }
     let pass = enter(fast, op, bio.at(), bio.len())?;
+    // Looked at in the guard: who does not see it yet is waited for by the command's drain.
+    if disk.is_held() {
+        leave(disk, fast, pass.token);
+        return None;
+    }
     if op != Op::Flush && bio.preflush() {
         // The flush before the data must be free to pass too. It is, if it is now: what would end
         // that waits for what is in the guard.
@@ -125,6 +130,7 @@ fn leave(disk: &Disk, fast: &Fast, token: Token) {
 /// Sends it on to production, at the same place.
 fn forward(disk: &Disk, bio: Bio, pass: Pass) {
     let Some((_, lower)) = disk.home() else {
+        over(disk, pass.token);
         return bio.end(None, Err(Fault::Io));
     };
     let started = bio.start_accounting();
@@ -179,7 +185,10 @@ unsafe extern "C" fn passed(clone: *mut bindings::bio) {
     // SAFETY: it stands in a `Tag`, and is ours again.
     let (parent, disk, started, token) = unsafe {
         let tag = container_of!(clone, Tag, bio);
-        (*(*tag).parent.as_ptr()).bi_status = (*clone).bi_status;
+        // A bio that others are chained to may bear their error already.
+        if (*clone).bi_status != 0 {
+            (*(*tag).parent.as_ptr()).bi_status = (*clone).bi_status;
+        }
         ((*tag).parent, (*tag).disk, (*tag).started, (*tag).token)
     };
     // SAFETY: as above; nobody uses it any more.

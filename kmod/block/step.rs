@@ -167,10 +167,7 @@ pub(crate) enum Kind {
     /// Flush.
     Flush,
     /// Zeros without data.
-    Zeroes {
-        /// Durable when done.
-        fua: bool,
-    },
+    Zeroes,
     /// Discard.
     Discard,
 }
@@ -182,9 +179,7 @@ impl Kind {
             Self::Read => bindings::req_op_REQ_OP_READ,
             Self::Write { fua } => bindings::req_op_REQ_OP_WRITE | ffi::REQ_SYNC | durable(fua),
             Self::Flush => bindings::req_op_REQ_OP_WRITE | ffi::REQ_SYNC | ffi::REQ_PREFLUSH,
-            Self::Zeroes { fua } => {
-                bindings::req_op_REQ_OP_WRITE_ZEROES | ffi::REQ_NOUNMAP | durable(fua)
-            }
+            Self::Zeroes => bindings::req_op_REQ_OP_WRITE_ZEROES | ffi::REQ_NOUNMAP,
             Self::Discard => bindings::req_op_REQ_OP_DISCARD,
         }
     }
@@ -276,11 +271,12 @@ impl<'a> Builder<'a> {
             // SAFETY: the bio is ours; the page is memory of a client's bio, or the pool's.
             let added = unsafe { bindings::bio_add_page(bio.as_ptr(), page, len, offset) };
             if added.cast_unsigned() == len {
-                break;
+                self.at = self.at.wrapping_add(u64::from(len));
+                return;
             }
             self.submit();
         }
-        self.at = self.at.wrapping_add(u64::from(len));
+        self.error = EIO.to_errno().unsigned_abs();
     }
 
     /// Adds a client's memory.
@@ -334,9 +330,13 @@ impl<'a> Builder<'a> {
         let _ = self.open();
     }
 
-    /// All is said: the step ends when its last bio has ended.
-    pub(crate) fn finish(mut self) {
+    /// All is said: the step ends when its last bio has ended. It has failed if what was added does
+    /// not reach to byte `end`.
+    pub(crate) fn finish(mut self, end: u64) {
         self.submit();
+        if self.at != end && self.error == 0 {
+            self.error = EIO.to_errno().unsigned_abs();
+        }
         self.pool.step_bio_ended(self.index, self.error);
     }
 }

@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     block::freeze,
+    ffi,
     mem::Kernel,
     pool::{
         disks::device_row,
@@ -181,10 +182,10 @@ fn in_core(
     }
     match verb {
         Verb::Snapshot => snapshot(pool, bytes),
-        Verb::Refresh | Verb::Restore => moment(pool, command, bytes),
-        Verb::Clone | Verb::Rename | Verb::Destroy | Verb::RestoreCancel => {
+        Verb::Refresh | Verb::Restore | Verb::RestoreCancel => moment(pool, command, bytes),
+        Verb::Clone | Verb::Rename | Verb::Destroy => {
             let _changing = pool.changing.lock();
-            let said = pool.call(bytes)?;
+            let said = pool.call_to_the_end(bytes)?;
             pool.sync_disks()?;
             Ok(said)
         }
@@ -208,6 +209,8 @@ fn items(bytes: &[u8]) -> &[Item] {
 /// Snapshots, with the file systems on their volumes frozen: all at one moment.
 #[inline(never)]
 fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
+    // Nothing here may wait for a file system that is frozen already. Ends after the thaw.
+    let _noio = ffi::NoIo::enter();
     let mut frozen = KVec::new();
     for item in items(&bytes) {
         let (volume, _) = item.name.split();
@@ -224,7 +227,7 @@ fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     Ok(pool.call(bytes)?)
 }
 
-/// A refresh or a restore: another content under the same name.
+/// A refresh, a restore or the end of one: another content under the same name.
 #[inline(never)]
 fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     let _changing = pool.changing.lock();
@@ -235,14 +238,14 @@ fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
     if let Some(disk) = forced {
         disk.hold();
     }
-    let said = pool.call(bytes);
+    let said = pool.call_to_the_end(bytes);
     if let Some(disk) = forced {
         disk.resume();
     }
     let said = said?;
     if let Some(disk) = disk.filter(|_| is_done(&said)) {
-        if let Some(gendisk) = disk.gendisk.lock().as_ref() {
-            gendisk.invalidate();
+        if let Err(why) = freeze::forget_pages(&disk) {
+            pr_warn!("readers of a volume may see what it held before ({why:?})\n");
         }
     }
     pool.sync_disks()?;
@@ -276,10 +279,10 @@ fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8
         bytes.get(size_of::<Command>()..).unwrap_or_default(),
         GFP_KERNEL,
     )?;
-    pool.set_lower(number, Some(Arc::new(lower, GFP_KERNEL)?))?;
-    let said = pool.call(told);
+    pool.set_lower(number, lower)?;
+    let said = pool.call_to_the_end(told);
     if !said.as_ref().is_ok_and(|said| is_done(said)) {
-        pool.set_lower(number, None)?;
+        pool.unset_lower(number);
     }
     let said = said?;
     pool.sync_disks()?;
@@ -296,13 +299,14 @@ fn remove(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
     if disk.as_ref().is_some_and(|disk| !disk.retire()) {
         return Err(Refused::because(Refusal::Busy));
     }
-    let said = pool.call(bytes);
+    let said = pool.call_to_the_end(bytes);
     let gone = said.as_ref().is_ok_and(|said| is_done(said));
     if let Some(disk) = &disk {
         if gone {
             let number = usize::from(disk.face().dev);
-            pool.sync_disks()?;
-            pool.set_lower(number, None)?;
+            let synced = pool.sync_disks();
+            pool.unset_lower(number);
+            synced?;
         } else {
             disk.reinstate();
         }

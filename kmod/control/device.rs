@@ -37,6 +37,10 @@ use super::{
     commands,
     uevent, //
 };
+use crate::{
+    block::gendisk,
+    queue, //
+};
 
 /// The registered device.
 #[pin_data(PinnedDrop)]
@@ -65,6 +69,8 @@ impl Control {
 impl PinnedDrop for Control {
     fn drop(self: Pin<&mut Self>) {
         uevent::clear();
+        queue::flush_slow();
+        gendisk::wait_for_all();
     }
 }
 

@@ -80,23 +80,13 @@ pub(super) fn find(name: &[u8]) -> Result<Arc<Pool>> {
 pub(super) fn attach(request: &Request<'_>) -> Result<Arc<Pool>, Refused> {
     let _attaching = ATTACHING.lock();
     let module = crate::Using::new()?;
-    let pool = Pool::attach(request)?;
-    let known = POOLS
-        .lock()
-        .iter()
-        .any(|other| other.title().uuid == pool.title().uuid);
-    let listed = match known {
-        true => Err(Refused::said(fmt!(
-            "a pool of the same UUID is attached: is this a copy of its save volume?"
-        ))),
-        false => POOLS
-            .lock()
-            .push(pool.clone(), GFP_KERNEL)
-            .map_err(Refused::from),
-    };
+    let pool = Pool::attach(request, &|uuid| {
+        POOLS.lock().iter().any(|other| other.title().uuid == uuid)
+    })?;
+    let listed = POOLS.lock().push(pool.clone(), GFP_KERNEL);
     if let Err(why) = listed {
         let _ = pool.detach();
-        return Err(why);
+        return Err(why.into());
     }
     module.keep();
     Ok(pool)

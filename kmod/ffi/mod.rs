@@ -52,6 +52,7 @@ extern "C" {
     pub(crate) fn rwsnap_bdev_discard_sectors(bdev: *mut bindings::block_device) -> c_uint;
     pub(crate) fn rwsnap_bdev_zero_sectors(bdev: *mut bindings::block_device) -> c_uint;
     pub(crate) fn rwsnap_bdev_read_only(bdev: *mut bindings::block_device) -> bool;
+    pub(crate) fn rwsnap_bdev_zoned(bdev: *mut bindings::block_device) -> bool;
 
     pub(crate) fn rwsnap_ref_tryget_live(reference: *mut bindings::percpu_ref) -> bool;
     pub(crate) fn rwsnap_ref_put(reference: *mut bindings::percpu_ref);

@@ -84,6 +84,11 @@ bool rwsnap_bdev_read_only(struct block_device *bdev)
 	return bdev_read_only(bdev);
 }
 
+bool rwsnap_bdev_zoned(struct block_device *bdev)
+{
+	return bdev_is_zoned(bdev);
+}
+
 bool rwsnap_ref_tryget_live(struct percpu_ref *ref)
 {
 	return percpu_ref_tryget_live(ref);

@@ -35,6 +35,7 @@ unsigned int rwsnap_bdev_block(struct block_device *bdev);
 unsigned int rwsnap_bdev_discard_sectors(struct block_device *bdev);
 unsigned int rwsnap_bdev_zero_sectors(struct block_device *bdev);
 bool rwsnap_bdev_read_only(struct block_device *bdev);
+bool rwsnap_bdev_zoned(struct block_device *bdev);
 
 bool rwsnap_ref_tryget_live(struct percpu_ref *ref);
 void rwsnap_ref_put(struct percpu_ref *ref);

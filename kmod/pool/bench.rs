@@ -97,6 +97,13 @@ pub(super) struct Ring<T> {
 }
 
 impl<T> Ring<T> {
+    /// One of at most so many.
+    pub(super) fn new(len: usize) -> Result<Self> {
+        let mut made = Self::bare();
+        made.make(len)?;
+        Ok(made)
+    }
+
     /// One without room, to be made where it will stay: [`Self::make`].
     const fn bare() -> Self {
         Self {
@@ -223,7 +230,7 @@ impl Bench {
             woken: false,
             told: 0,
         };
-        Ok(Kernel.boxed(bare).ok_or(ENOMEM)?)
+        Kernel.boxed(bare).ok_or(ENOMEM)
     }
 
     #[inline(never)]
@@ -243,6 +250,12 @@ impl Bench {
         self.runs
             .iter()
             .any(|run| run.dev != Dev::SAVE && changes(run.act))
+    }
+
+    /// Forgets steps that were not started: their core goes.
+    pub(super) fn forget_steps(&mut self) {
+        while self.later.pop().is_some() {}
+        self.woken = false;
     }
 
     /// Whether no request and no step is under way.

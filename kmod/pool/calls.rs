@@ -93,9 +93,9 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// `EINTR` if a signal comes first (the command may still be carried out), or why it was not
-    /// carried out.
-    fn reply(&self) -> Result<KVVec<u8>> {
+    /// `EINTR` if a signal comes first and `may_leave` (the command may still be carried out), or
+    /// why it was not carried out.
+    fn reply(&self, may_leave: bool) -> Result<KVVec<u8>> {
         let mut inner = self.inner.lock();
         loop {
             match &inner.state {
@@ -106,7 +106,9 @@ impl Call {
                 State::Abandoned(why) => return Err(*why),
                 State::Waits => {}
             }
-            if self.done.wait_interruptible(&mut inner) {
+            if !may_leave {
+                self.done.wait(&mut inner);
+            } else if self.done.wait_interruptible(&mut inner) {
                 return Err(EINTR);
             }
         }
@@ -143,6 +145,20 @@ impl Pool {
     ///
     /// `ENODEV` if the pool is closed, `EBUSY` if too many wait, `EINTR`, `ENOMEM`.
     pub(crate) fn call(self: &Arc<Self>, command: KVVec<u8>) -> Result<KVVec<u8>> {
+        self.hand_over(command)?.reply(true)
+    }
+
+    /// As `call`, but a signal does not end it: for what has to be known before it goes on, such as
+    /// whether a volume is gone.
+    ///
+    /// # Errors
+    ///
+    /// As `call`'s, but for `EINTR`.
+    pub(crate) fn call_to_the_end(self: &Arc<Self>, command: KVVec<u8>) -> Result<KVVec<u8>> {
+        self.hand_over(command)?.reply(false)
+    }
+
+    fn hand_over(self: &Arc<Self>, command: KVVec<u8>) -> Result<Arc<Call>> {
         if !self.is_running() {
             return Err(ENODEV);
         }
@@ -152,6 +168,6 @@ impl Pool {
             .push_within_capacity(call.clone())
             .map_err(|_| EBUSY)?;
         self.as_arc_borrow().wake(super::flag::POKE);
-        call.reply()
+        Ok(call)
     }
 }

@@ -68,15 +68,12 @@ impl Pool {
     fn retire_disks(&self) -> Result<(), Refused> {
         for look in 0..LOOKS {
             let disks = self.all_disks()?;
-            let mut open = KVec::new();
+            let mut open = KVec::with_capacity(disks.len(), GFP_KERNEL)?;
             for disk in disks.iter().filter(|disk| !disk.retire()) {
-                open.push(
-                    NameRow {
-                        name: disk.face().name,
-                        frees: 0.into(),
-                    },
-                    GFP_KERNEL,
-                )?;
+                let _ = open.push_within_capacity(NameRow {
+                    name: disk.face().name,
+                    frees: 0.into(),
+                });
             }
             if open.is_empty() {
                 return Ok(());
@@ -127,12 +124,15 @@ impl Pool {
         }
     }
 
-    /// Waits until no step and no request is under way.
+    /// Takes no more steps of the core, and waits until none and no request is under way: the core
+    /// can go, whatever it still wanted. The pool stays paused.
     pub(super) fn wait_idle(self: &Arc<Self>) {
+        self.bench.lock().paused = true;
         while !self.bench.lock().is_idle() || self.cells.any() {
             self.as_arc_borrow().kick();
             fsleep(Delta::from_millis(1));
         }
+        self.bench.lock().forget_steps();
     }
 
     /// Stops the worker and lets the core go; the devices follow when the last reference is gone.

@@ -4,7 +4,11 @@
 
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 use rwsnap_core::{
     control::{
@@ -93,7 +97,13 @@ impl Pool {
         let mut all = KVVec::new();
         let mut from = 0_u64;
         loop {
-            let reply = self.call(list_from(from)?)?;
+            let reply = match self.list(from) {
+                Err(why) if why == EBUSY => {
+                    fsleep(Delta::from_millis(1));
+                    continue;
+                }
+                reply => reply?,
+            };
             let (head, rows) = Reply::read_from_prefix(&reply).map_err(|_| EIO)?;
             let width = head.row_bytes.get() as usize;
             for row in rows.chunks(width.max(1)).take(head.count.get() as usize) {
@@ -106,6 +116,10 @@ impl Pool {
             }
             from = next;
         }
+    }
+
+    fn list(self: &Arc<Self>, from: u64) -> Result<KVVec<u8>> {
+        self.call_to_the_end(list_from(from)?)
     }
 
     /// Makes disks for volumes that are new, removes those of volumes that are gone, and renames
@@ -121,14 +135,15 @@ impl Pool {
                 self.drop_disk(&disk);
             }
         }
+        let mut done = Ok(());
         for row in &entities {
             match self.disk_by_id(row.id.get()) {
                 Some(disk) => renew(&disk, row),
-                None if is_shown(row) => self.add_disk(row)?,
+                None if is_shown(row) => done = done.and(self.add_disk(row)),
                 None => {}
             }
         }
-        Ok(())
+        done
     }
 
     #[inline(never)]
@@ -172,12 +187,12 @@ impl Pool {
 
     /// The devices that a volume lies on: its own and the save volume; a clone may lie on all.
     fn lowers_of(&self, face: &Face) -> Result<KVec<Arc<Lower>>> {
-        let lowers = self.lowers.lock();
-        let mut found = KVec::with_capacity(lowers.len(), GFP_KERNEL)?;
-        for (number, lower) in lowers.iter().enumerate() {
+        let count = self.lowers.lock().len();
+        let mut found = KVec::with_capacity(count, GFP_KERNEL)?;
+        for number in 0..count {
             let own = face.kind != KIND_PRODUCTION || number == usize::from(face.dev);
-            if let Some(lower) = lower.as_ref().filter(|_| number == 0 || own) {
-                found.push(lower.clone(), GFP_KERNEL)?;
+            if let Some(lower) = self.lower(number).filter(|_| number == 0 || own) {
+                found.push(lower, GFP_KERNEL)?;
             }
         }
         Ok(found)

@@ -46,6 +46,7 @@ use kernel::{
 use rwsnap_core::{
     api::Handle,
     control::{
+        EventRow,
         Name,
         Refusal, //
     }, //
@@ -65,7 +66,10 @@ use crate::{
     queue,
     text, //
 };
-use bench::Bench;
+use bench::{
+    Bench,
+    Ring, //
+};
 use calls::Call;
 
 /// Something for the worker beside bios and ended steps.
@@ -133,6 +137,11 @@ pub(crate) struct Pool {
     work: Work<Self, 0>,
     #[pin]
     ticker: DelayedWork<Self, 1>,
+    /// Events that are to be sent.
+    #[pin]
+    news: Mutex<Ring<EventRow>>,
+    #[pin]
+    teller: Work<Self, 2>,
 }
 
 impl Pool {
@@ -197,11 +206,12 @@ impl Pool {
         &self.title
     }
 
-    /// Calls `f` with its name, or its UUID if it has none.
+    /// Calls `f` with its name, or its UUID if it has none. What a save volume bears as its name is
+    /// not taken on trust: udev makes a path of it.
     pub(crate) fn with_title<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
         match text::unpadded(&self.title.label) {
-            [] => f(&text::uuid(self.title.uuid)),
-            label => f(label),
+            label if Name::part_is_valid(label) => f(label),
+            _ => f(&text::uuid(self.title.uuid)),
         }
     }
 
@@ -219,23 +229,32 @@ impl Pool {
         free
     }
 
-    /// Gives a number a device, or takes it away.
+    /// Gives a number a device. The caller holds `changing`, or nobody knows the pool yet.
     ///
     /// # Errors
     ///
     /// No memory.
-    pub(crate) fn set_lower(&self, number: usize, lower: Option<Arc<Lower>>) -> Result {
-        let mut room = KVec::with_capacity(number + 1, GFP_KERNEL)?;
+    pub(crate) fn set_lower(&self, number: usize, lower: Lower) -> Result {
+        let lower = Arc::new(lower, GFP_KERNEL)?;
+        // The worker needs the list: nothing is allocated, and nothing closed, under its lock.
+        let len = self.lowers.lock().len().max(number + 1);
+        let mut room = KVec::with_capacity(len, GFP_KERNEL)?;
         let mut lowers = self.lowers.lock();
-        while room.len() < lowers.len().max(number + 1) {
-            let old = lowers.get_mut(room.len()).and_then(Option::take);
-            room.push(old, GFP_KERNEL)?;
+        for at in 0..len {
+            let old = lowers.get_mut(at).and_then(Option::take);
+            let _ = room.push_within_capacity(old);
         }
-        if let Some(place) = room.get_mut(number) {
-            *place = lower;
-        }
-        *lowers = room;
+        let old = room.get_mut(number).and_then(|place| place.replace(lower));
+        let room = core::mem::replace(&mut *lowers, room);
+        drop(lowers);
+        drop((old, room));
         Ok(())
+    }
+
+    /// Takes a number's device away.
+    pub(crate) fn unset_lower(&self, number: usize) {
+        let old = self.lowers.lock().get_mut(number).and_then(Option::take);
+        drop(old);
     }
 
     /// Waits until `look` at the core finds something, as the worker goes on; for ever if need be.

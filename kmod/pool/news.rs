@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The pool's events: each in the kernel's log, once, and as a uevent of the control device.
+//!
+//! A uevent takes memory, and a lock that others hold while they wait for memory: the worker, which
+//! they may wait for then, leaves that to a work item of its own.
 
 use kernel::{
+    impl_has_work,
     prelude::*,
-    sync::ArcBorrow, //
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    workqueue::WorkItem, //
 };
 use rwsnap_core::control::EventRow;
 
@@ -15,8 +23,29 @@ use super::{
 use crate::{
     control::uevent,
     mem::Core,
+    queue,
     text::shown, //
 };
+
+/// Events that wait to be sent, at most: the log has the others.
+pub(super) const WAITING: usize = 64;
+
+impl_has_work! {
+    impl HasWork<Self, 2> for Pool { self.teller }
+}
+
+impl WorkItem<2> for Pool {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        loop {
+            let Some(event) = this.news.lock().pop() else {
+                return;
+            };
+            this.send_event(&event);
+        }
+    }
+}
 
 /// What an event is, by its kind.
 fn title(kind: u32) -> &'static str {
@@ -44,12 +73,19 @@ impl Pool {
     pub(super) fn tell_news(self: ArcBorrow<'_, Self>, bench: &mut Bench, core: &mut Core) {
         while let Some(event) = core.event_after(bench.told) {
             bench.told = event.number.get();
-            self.tell_event(&event);
+            self.log_event(&event);
+            let _ = self.news.lock().push(event);
+            let _ = queue::slow().enqueue::<Arc<Self>, 2>(self.into());
         }
     }
 
+    fn send_event(&self, event: &EventRow) {
+        let (what, object) = (title(event.kind.get()), event.name.text());
+        self.with_title(|pool| uevent::send(shown(pool), what, object, event.number.get()));
+    }
+
     #[inline(never)]
-    fn tell_event(&self, event: &EventRow) {
+    fn log_event(&self, event: &EventRow) {
         let (kind, detail, value) = (event.kind.get(), event.detail.get(), event.value.get());
         let (what, object) = (title(kind), event.name.text());
         self.with_title(|pool| {
@@ -59,7 +95,6 @@ impl Pool {
             } else {
                 pr_info!("{pool}: {what}: {object} ({detail}, {value})\n");
             }
-            uevent::send(pool, what, object, event.number.get());
         });
     }
 }

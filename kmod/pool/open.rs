@@ -34,10 +34,12 @@ use rwsnap_core::{
 use super::{
     bench::{
         self,
-        Bench, //
+        Bench,
+        Ring, //
     },
     calls,
     flag,
+    news,
     Pool,
     Title, //
 };
@@ -126,6 +128,7 @@ pub(crate) fn open_device(path: &[u8]) -> Result<Lower, Refused> {
             ENOTBLK => "it is no block device; `losetup -f --show` makes one of a file",
             ENOENT => "there is no such device",
             EROFS | EACCES => "it cannot be written",
+            EOPNOTSUPP => "it is zoned, and cannot be written anywhere",
             _ => "it cannot be opened",
         };
         Refused::said(fmt!("{}: {what} ({})", shown(path), why.to_errno()))
@@ -191,10 +194,20 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// A device cannot be opened, holds no pool, or the pool cannot be opened.
-    pub(crate) fn attach(request: &Request<'_>) -> Result<Arc<Self>, Refused> {
+    /// A device cannot be opened, holds no pool, or the pool cannot be opened; or it is attached
+    /// already, as `is_known` says of its UUID. Nothing is written then.
+    #[inline(never)]
+    pub(crate) fn attach(
+        request: &Request<'_>,
+        is_known: &dyn Fn([u8; 16]) -> bool,
+    ) -> Result<Arc<Self>, Refused> {
         let save = open_device(request.save)?;
         let superblock = superblock(&save, request.save)?;
+        if is_known(superblock.pool) {
+            return Err(Refused::said(fmt!(
+                "a pool of the same UUID is attached: is this a copy of its save volume?"
+            )));
+        }
         let pool = Self::new(request.save, &superblock, save)?;
         pool.set_running(true);
         let opened = pool.open(&superblock, request);
@@ -221,6 +234,7 @@ impl Pool {
         let mut lowers = KVec::new();
         lowers.push(Some(Arc::new(save, GFP_KERNEL)?), GFP_KERNEL)?;
         let calls = KVec::with_capacity(calls::WAITING, GFP_KERNEL)?;
+        let news = Ring::new(news::WAITING)?;
         let pool = Arc::pin_init(
             try_pin_init!(Self {
                 title,
@@ -241,6 +255,8 @@ impl Pool {
                 turned <- new_condvar!("rwsnap_turned"),
                 work <- new_work!("rwsnap_work"),
                 ticker <- new_delayed_work!("rwsnap_ticker"),
+                news <- new_mutex!(news, "rwsnap_news"),
+                teller <- new_work!("rwsnap_teller"),
             }? Error),
             GFP_KERNEL,
         )?;
@@ -256,6 +272,7 @@ impl Pool {
         let mut delta = 0;
         loop {
             self.begin(superblock, delta)?;
+            self.bench.lock().paused = false;
             self.as_arc_borrow().wake(flag::POKE);
             let opened = self.wait(|core| core.opened()).ok_or(ENODEV)?;
             match opened {
@@ -349,7 +366,7 @@ impl Pool {
             Refusal::WrongKind => Refused::said(fmt!("{} is too small", shown(path))),
             why => Refused::because(why),
         })?;
-        self.set_lower(usize::from(known.dev.0), Some(Arc::new(lower, GFP_KERNEL)?))?;
+        self.set_lower(usize::from(known.dev.0), lower)?;
         Ok(())
     }
 }

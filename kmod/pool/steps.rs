@@ -124,14 +124,15 @@ impl Pool {
             Act::Read => Kind::Read,
             Act::Write => Kind::Write { fua },
             Act::Flush => Kind::Flush,
-            Act::Zero { fua } if lower.zeroes() => Kind::Zeroes { fua },
+            // The block layer takes no such thing that is to be durable by itself.
+            Act::Zero { fua: false } if lower.zeroes() => Kind::Zeroes,
             Act::Zero { fua } => Kind::Write { fua },
             Act::Discard => Kind::Discard,
         };
         let mut builder = Builder::new(self, lower, run.id.index, kind, run.at);
         match kind {
             Kind::Flush => builder.flush(),
-            Kind::Discard | Kind::Zeroes { .. } => builder.range(run.len),
+            Kind::Discard | Kind::Zeroes => builder.range(run.len),
             Kind::Write { .. } if matches!(run.act, Act::Zero { .. }) => builder.zeros(run.len),
             Kind::Read | Kind::Write { .. } => {
                 let mut used = 0;
@@ -140,7 +141,7 @@ impl Pool {
                 });
             }
         }
-        builder.finish();
+        builder.finish(run.at.wrapping_add(run.len));
     }
 
     /// Tells the core of a step that has ended.
@@ -190,12 +191,15 @@ impl Pool {
             *place = run;
         }
         let Some(lower) = self.lower(usize::from(run.dev.0)) else {
+            if let Some(place) = bench.runs.get_mut(run.id.index as usize) {
+                *place = Run::IDLE;
+            }
             return core.complete(run.id, &Done::failed(Fault::Io));
         };
         let kind = Kind::Write { fua };
         let mut builder = Builder::new(self, &lower, run.id.index, kind, run.at);
         builder.zeros(run.len);
-        builder.finish();
+        builder.finish(run.at.wrapping_add(run.len));
     }
 }
 

@@ -111,6 +111,11 @@ impl Bench {
         }
     }
 
+    /// Whether a bio stands in line that could have a ticket.
+    pub(super) fn may_admit(&self) -> bool {
+        !self.line.is_empty() && !self.free.is_empty()
+    }
+
     /// Hands in what the core had no room for.
     pub(super) fn admit_refused(&mut self, core: &mut Core) {
         for _ in 0..self.refused.len() {
@@ -145,8 +150,21 @@ impl Bench {
         let Some(ticket) = self.tickets.get_mut(at as usize).and_then(Option::take) else {
             return;
         };
+        if ticket.refused {
+            self.leave_refused(at);
+        }
         let _ = self.free.push_within_capacity(at);
         end(ticket.bio, ticket.started, ticket.fault.map_or(Ok(()), Err));
+    }
+
+    /// A ticket ends (a part of it has failed) while it waits for room.
+    fn leave_refused(&mut self, gone: u32) {
+        for _ in 0..self.refused.len() {
+            let Some(at) = self.refused.pop() else { return };
+            if at != gone {
+                let _ = self.refused.push(at);
+            }
+        }
     }
 
     /// The core has finished a part.

@@ -123,11 +123,11 @@ impl Pool {
         // What is done has given back its ticket: somebody in the line may have it.
         bench.admit(core);
         self.take_steps(bench, core);
-        if core.is_behind() {
+        let behind = core.is_behind() && !bench.paused;
+        if behind {
             self.wake(flag::RESUME);
         }
-        let behind = core.is_behind() && !bench.paused;
-        self.cells.any() || !self.inbox.is_empty() || behind
+        self.cells.any() || !self.inbox.is_empty() || bench.may_admit() || behind
     }
 
     #[inline(never)]
