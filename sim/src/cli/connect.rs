@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rwsnap_core::control::{
-    Command, Item, Name, NameRow, PoolRow, Refusal, Reply, Verb, MAGIC, VERSION,
+    Command, Item, Name, NameRow, PoolRow, Refusal, Reply, Verb, MAGIC, NAMES_MAX, VERSION,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -51,6 +51,18 @@ impl Answer {
         let width = usize::try_from(self.reply.row_bytes.get()).unwrap_or(0).max(1);
         let each = self.rows.chunks(width).take(count);
         each.filter_map(|row| T::read_from_prefix(row).ok().map(|(row, _)| row)).collect()
+    }
+
+    /// Of the names of a refusal or dry run: how many there was no room for.
+    #[must_use]
+    pub fn more_names(&self) -> u64 {
+        let full = usize::try_from(self.reply.count.get()).is_ok_and(|n| n >= NAMES_MAX);
+        let names = usize::try_from(self.reply.row_bytes.get()) == Ok(size_of::<NameRow>());
+        if full && names {
+            self.reply.value.get()
+        } else {
+            0
+        }
     }
 
     /// The rows as bytes, if that is what they are.
@@ -287,8 +299,17 @@ fn finish(command: &Command, items: &[Item], refusal: Refusal, answer: Answer) -
     // A server that has something to say about it says so itself.
     Err(Failure::new(match (answer.reply.row_bytes.get(), answer.bytes()) {
         (1, said @ [_, ..]) => format!("{}: {}", refused.failed(), String::from_utf8_lossy(said)),
-        _ => refused.text(),
+        _ => and_more(refused.text(), answer.more_names()),
     }))
+}
+
+/// The sentences, with what the first of them does not name.
+fn and_more(text: String, more: u64) -> String {
+    if more == 0 {
+        return text;
+    }
+    let (reasons, ways) = text.split_at(text.find('\n').unwrap_or(text.len()));
+    format!("{reasons} and {more} more{ways}")
 }
 
 /// Sends a command and reads the reply.
