@@ -193,8 +193,16 @@ pub struct Reply {
     pub row_bytes: U32,
     /// Where to go on asking, or `u64::MAX` after the last row.
     pub next: U64,
-    /// A number: the errno-like detail of a refusal, or what the verb says.
+    /// A number: how many [`NameRow`]s the reply had no room for, if there are such; else the
+    /// detail of a refusal, or what the verb says.
     pub value: U64,
 }
 
 const _: () = assert!(size_of::<Reply>() == 32);
+
+/// Bytes of a reply at most.
+pub const REPLY_MAX: usize = 65_536;
+
+/// [`NameRow`]s in a reply at most: if there are as many, `Reply::value` is how many more there
+/// would be.
+pub const NAMES_MAX: usize = (REPLY_MAX - size_of::<Reply>()) / size_of::<NameRow>();

@@ -107,12 +107,15 @@ row!(
     }
 );
 
+/// `NameRow::frees` of a dry run: it would not go now, but with its last user.
+pub const FREES_LATER: u64 = u64::MAX;
+
 row!(
     /// A name: a blocker, or an object that a dry run would destroy.
     NameRow, 136 {
         /// Full name.
         name: Name,
-        /// Dry run: bytes that its end would free. Refusal: the number of the one that it is the
+        /// Dry run: bytes that its end would free, or `FREES_LATER`. Refusal: the number of the one that it is the
         /// reason for, or 0 for that of the reply.
         frees: U64,
     }

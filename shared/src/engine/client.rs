@@ -124,7 +124,8 @@ impl<P: Platform> Core<P> {
         if !vol.live || (!vol.clone && vol.fast.is_none()) {
             return self.fail_task(t, Fault::Fenced);
         }
-        if self.fenced.is_some() && vol.newest.0 != 0 {
+        // Nothing that needs a record will ever be durable: better to say so now than at the flush.
+        if self.fenced.is_some() && (vol.newest.0 != 0 || vol.redirect.is_some()) {
             return self.fail_task(t, Fault::Fenced);
         }
         if vol.lowers.is_some() {
@@ -324,7 +325,11 @@ impl<P: Platform> Core<P> {
     /// Its volume has one write less under way.
     pub(crate) fn uncount_write(&mut self, t: u32) {
         let reserved = core::mem::take(&mut self.tasks.at_mut(t).reserved);
-        self.fresh_reserved = self.fresh_reserved.saturating_sub(reserved);
+        if reserved != 0 {
+            self.fresh_reserved = self.fresh_reserved.saturating_sub(reserved);
+            let mut waiters = core::mem::take(&mut self.room_waiters);
+            self.wake_all(&mut waiters);
+        }
         if core::mem::replace(&mut self.tasks.at_mut(t).counted, false) {
             let vol = self.vol_of(t);
             let vol = self.vols.at_mut(vol);

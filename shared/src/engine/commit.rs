@@ -110,7 +110,7 @@ impl<P: Platform> Core<P> {
     fn take_copies(&mut self) {
         let mut gather = EMPTY;
         let mut run = (Slot(0), 0u32);
-        let mut budget = 256u32;
+        let (mut budget, mut later) = (256u32, false);
         while self.commit.copies.head != NONE && budget > 0 {
             let t = self.commit.copies.head;
             let task = self.tasks.at(t);
@@ -141,6 +141,7 @@ impl<P: Platform> Core<P> {
             let room = self.may_grow(chunks.saturating_add(4));
             if room == PageRoom::Later {
                 self.want_checkpoint();
+                later = true;
                 break;
             }
             let own = if job == Job::Merge { self.space.restoring } else { 0 };
@@ -171,7 +172,17 @@ impl<P: Platform> Core<P> {
         if run.1 != 0 {
             self.release_slots(run.0, run.1);
         }
-        self.commit.wanted |= self.commit.copies.head != NONE && self.space_state_ok();
+        // Room comes with a flush or a checkpoint, and they say so.
+        self.commit.wanted |= self.space_state_ok() && !later && self.copies_wait();
+    }
+
+    fn copies_wait(&self) -> bool {
+        self.commit.copies.head != NONE
+    }
+
+    /// There may be room in the log again: copies that wait for it go on.
+    pub(crate) fn wake_copies(&mut self) {
+        self.commit.wanted |= self.space_state_ok() && self.copies_wait();
     }
 
     /// Lets a task wait for its copies' records, unless nothing was left of them: what could not be
@@ -391,6 +402,7 @@ impl<P: Platform> Core<P> {
         self.log.set_durable(self.commit.durable);
         self.wake_durable();
         self.consider_checkpoint();
+        self.wake_copies();
         let mut waiters = core::mem::take(&mut self.room_waiters);
         self.wake_all(&mut waiters);
     }

@@ -243,7 +243,7 @@ impl<P: Platform> Core<P> {
                 return false;
             }
             PageRoom::Never => {
-                self.no_slots(t);
+                self.no_pages(t);
                 return false;
             }
         }
@@ -280,6 +280,18 @@ impl<P: Platform> Core<P> {
         let all = fresh.saturating_add(pending).saturating_add(self.fresh_reserved);
         let records = u32::try_from(all.saturating_add(puts)).unwrap_or(u32::MAX);
         self.page_room(records.saturating_add(SHRINK.0), SHRINK.1)
+    }
+
+    /// A redirected write found no pages. Records of clones that are not logged yet ask for as many
+    /// as they could need: in the tree they ask for none, so that they have to get there first.
+    fn no_pages(&mut self, t: u32) {
+        let (fresh, pending) = (self.layers.fresh.is_empty(), self.layers.pending.is_empty());
+        if fresh && pending && self.fresh_reserved == 0 {
+            return self.no_slots(t);
+        }
+        self.flush.wanted |= !fresh;
+        self.tasks.at_mut(t).stage = Stage::Durable;
+        self.wait_for_room(t);
     }
 
     /// Gives each chunk of `need` a slot; false if the task waits or failed for want of them.

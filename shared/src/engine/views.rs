@@ -397,6 +397,7 @@ impl<P: Platform> Core<P> {
     /// As `refresh_volume`, for all of them: snapshots have gone, as the log's last record says.
     pub(crate) fn refresh_volumes(&mut self) {
         self.lifecycle.removed = self.log.last();
+        self.lifecycle.deferred = true;
         for v in 0..self.vols.top() {
             if self.vols.at(v).live {
                 self.refresh_volume(v);

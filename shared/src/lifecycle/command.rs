@@ -176,6 +176,7 @@ impl<P: Platform> Core<P> {
     pub(crate) fn answer(&mut self, t: u32, refusal: Refusal, next: u64, value: u64) {
         let c = self.tasks.at(t).aux;
         let slot = self.lifecycle.slots.at_mut(c);
+        let value = if slot.missed == 0 { value } else { slot.missed };
         let head = size_of::<Reply>();
         slot.reply_len = slot.reply_len.max(head);
         let body = slot.reply_len.saturating_sub(head);
@@ -258,7 +259,11 @@ impl<P: Platform> Core<P> {
     /// Names an object in the reply.
     pub(crate) fn blocker(&mut self, t: u32, name: &Name, frees: u64) {
         let row = NameRow { name: *name, frees: frees.into() };
-        let _ = self.row(t, row.as_bytes());
+        if !self.row(t, row.as_bytes()) {
+            let c = self.tasks.at(t).aux;
+            let slot = self.lifecycle.slots.at_mut(c);
+            slot.missed = slot.missed.saturating_add(1);
+        }
     }
 
     /// A fault on the way of a command: nothing was changed.

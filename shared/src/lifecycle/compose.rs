@@ -3,10 +3,12 @@
 //! The records that settle a word (I-17): its chunks are home, and what M has of them goes.
 //!
 //! M's versions of a chunk end one after another; each goes to the newest snapshot that holds it,
-//! or its slot is free. The group is walked twice, first to see that all pages of the tree are
+//! or its slot is free. If there are more than one group of the log takes, groups before it hand over
+//! the oldest: their snapshots look at their own records first (I-8), and M has the later ones. The
+//! group is walked twice, first to see that all pages of the tree are
 //! there, so that nothing can stop it once it has begun to log.
 
-use crate::engine::{Core, Place, What, UNSET};
+use crate::engine::{Core, Dir, Level, Levels, Place, Stage, Stop, What, UNSET};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
 use crate::format::record::{free_run, GroupKey, Kind, Record};
@@ -15,56 +17,84 @@ use crate::map::Miss;
 use crate::platform::Platform;
 use crate::units::{bit, Epoch, MapId, Slot};
 
-/// Records that settle a word in one group of the log, unless one chunk alone has more.
-const RECORDS: u32 = 320;
+/// Records that settle a word in one group of the log, at most: a small log has room for them.
+pub(super) const RECORDS: u32 = 320;
 
 impl<P: Platform> Core<P> {
-    /// Of the chunks `set` those that one group settles, and how many records it has at most: M may
-    /// have a version of a chunk for each snapshot taken since the restore began. What is left goes
-    /// round again.
+    /// Which chunks' oldest versions were handed over before, by a merge that was cut off amid them:
+    /// R, or who follows it, has what X holds of those.
+    pub(super) fn find_handed(&mut self, t: u32) {
+        self.tasks.at_mut(t).stage = Stage::Step(8);
+        let vol = self.vols.at(self.lifecycle.merge.vol);
+        let (map, id) = (vol.map, vol.id);
+        let Some(r) = self.catalog.get(id).and_then(Entity::restoring) else {
+            return self.end_word(t, false);
+        };
+        let (lo, hi) = (Epoch(r.r_epoch.get()), Epoch(u32::MAX));
+        let in_m = self.job(t).in_m;
+        match self.look_up(t, in_m, Levels::One(Level { map, lo, hi, dir: Dir::First })) {
+            Err(Stop::Waits) => return,
+            Err(Stop::Fault(fault)) => return self.fail_task(t, fault),
+            Ok(()) => {}
+        }
+        self.job(t).handed = self.tasks.at(t).placed(in_m, |w| w != What::Unset);
+        self.lock_to_save(t);
+    }
+
+    /// Whether one group of the log settles the chunks `set`: M may have a version of each for
+    /// every snapshot taken since the restore began. If it does not, the epoch of M before which it
+    /// hands over what ends. That gets on: with X's versions handed over, a group has room for two
+    /// versions of all chunks.
     #[inline(never)]
     pub(super) fn part_to_settle(
         &mut self,
         t: u32,
         m: MapId,
         set: u64,
-    ) -> Result<(u64, u32), Miss> {
+    ) -> Result<Option<Epoch>, Miss> {
         let word = self.tasks.at(t).word;
-        // Of each chunk: X's version goes to R or its followers, each of M's ends and goes on.
-        let mut records = [1u32; 64];
+        let handed = self.job(t).handed;
+        // X's version goes to R or its followers; each of M's ends, and goes on or is freed.
+        let (mut records, mut seen) = (1u32, 0);
         let mut from = GroupKey { map: m, word, epoch: Epoch(1) };
         let end = GroupKey { map: m, word: word.next(), epoch: Epoch(0) };
         while let Some(key) = self.layers.next_group(from, end, &mut self.group)? {
             for record in self.group.records() {
-                for (n, b) in records.iter_mut().zip(0u32..) {
-                    *n = n.saturating_add(if record.mask & bit(b) == 0 { 0 } else { 2 });
-                }
+                let of = record.mask & set;
+                let first = (of & !seen & !handed).count_ones();
+                records = records.saturating_add(first).saturating_add(of.count_ones() << 1);
+                seen |= of;
+            }
+            if records > RECORDS {
+                return Ok(Some(key.epoch));
             }
             let Some(after) = key.after() else { break };
             from = after;
         }
-        let (mut part, mut all) = (0, 1u32);
-        for (n, b) in records.iter().zip(0u32..) {
-            let sum = all.saturating_add(*n);
-            if set & bit(b) != 0 && (part == 0 || sum <= RECORDS) {
-                part |= bit(b);
-                all = sum;
-            }
-        }
-        Ok((part, all.max(RECORDS)))
+        Ok(None)
     }
 
-    /// Walks what M has of the word, and logs what becomes of it.
+    /// Walks what M has of the word, up to the epoch `until` if that is all that there is room for,
+    /// and logs what becomes of it.
     #[inline(never)]
-    pub(super) fn compose(&mut self, t: u32, m: MapId, set: u64) -> Result<(), Miss> {
+    pub(super) fn compose(
+        &mut self,
+        t: u32,
+        m: MapId,
+        set: u64,
+        until: Option<Epoch>,
+    ) -> Result<(), Miss> {
         let word = self.tasks.at(t).word;
         self.begin_group(12)?;
-        let (kind, epoch, slot) = (Kind::Settled, Epoch(0), Slot(0));
-        self.put_logged(&Record { map: m, word, epoch, kind, mask: set, slot }, None)?;
+        if until.is_none() {
+            let (kind, epoch, slot) = (Kind::Settled, Epoch(0), Slot(0));
+            self.put_logged(&Record { map: m, word, epoch, kind, mask: set, slot }, None)?;
+        }
         // The version before M's first: X's own, which R and its followers hold.
         self.tasks.at_mut(t).places = [UNSET; 64];
         let mut from = GroupKey { map: m, word, epoch: Epoch(1) };
-        let end = GroupKey { map: m, word: word.next(), epoch: Epoch(0) };
+        let all = GroupKey { map: m, word: word.next(), epoch: Epoch(0) };
+        let end = until.map_or(all, |epoch| GroupKey { map: m, word, epoch });
         while let Some(key) = self.layers.next_group(from, end, &mut self.group)? {
             for n in 0..self.group.records().len() {
                 let Some(record) = self.group.records().get(n).copied() else { break };
@@ -73,7 +103,9 @@ impl<P: Platform> Core<P> {
             let Some(after) = key.after() else { break };
             from = after;
         }
-        self.compose_end(t, m, set)?;
+        if until.is_none() {
+            self.compose_end(t, m, set)?;
+        }
         self.end_group()?;
         Ok(())
     }
@@ -107,6 +139,11 @@ impl<P: Platform> Core<P> {
         let blank =
             Record { map, word, epoch: Epoch(0), kind: Kind::Copied, mask: bit(b), slot: Slot(0) };
         if first {
+            let handed = self.job(t).handed;
+            self.job(t).handed |= bit(b);
+            if handed & bit(b) != 0 {
+                return Ok(());
+            }
             let Some(epoch) = holder else { return Ok(()) };
             if self.job(t).keeps & bit(b) != 0 {
                 let slot = kept(self.job(t), b);

@@ -6,9 +6,9 @@
 //! come first, in groups of a few, so that a crash leaves no object whose base is gone. A clone
 //! that went back to a snapshot of its own hangs on itself: such a ring goes in one group.
 
-use crate::control::rows::{FLAG_DEFERRED, FLAG_HELD};
+use crate::control::rows::{FLAG_DEFERRED, FLAG_HELD, FREES_LATER};
 use crate::control::{Name, Refusal, FLAG_DEFER, FLAG_DRY_RUN, FLAG_FORCE, FLAG_RECURSIVE};
-use crate::engine::{Core, Stage};
+use crate::engine::{Core, Stage, NONE};
 use crate::fault::Fault;
 use crate::format::entity::{Entity, Kind, SWEEP_ALL, SWEEP_VIEWS};
 use crate::lifecycle::command::{Blamed, Whose};
@@ -226,6 +226,13 @@ impl<P: Platform> Core<P> {
             let (name, used) = (entity.name, entity.used.get());
             self.blocker(t, &name, used.checked_shl(shift).unwrap_or(0));
         }
+        for n in 0..self.items(t) {
+            let name = self.item(t, n).map(|i| i.name).unwrap_or_default();
+            let later = |id| self.is_deferred_by(t, id) && !self.is_victim(id);
+            if self.id_of(&name).is_some_and(later) {
+                self.blocker(t, &name, FREES_LATER);
+            }
+        }
         self.done(t);
     }
 
@@ -335,5 +342,38 @@ impl<P: Platform> Core<P> {
         let map = entity.map();
         self.remove_entity(id)?;
         self.log_sweep(t, map)
+    }
+
+    /// Removes snapshots that wait for nobody any more: those below one that went in this way, or
+    /// that a restore needed, or that a crash spared. Each goes in a group of its own.
+    pub(crate) fn look_at_deferred(&mut self) {
+        while self.lifecycle.deferred {
+            // A command at its moment has looked at its snapshots already.
+            if self.lifecycle.moment != NONE || self.space.giving_up.is_some() || self.closing {
+                return;
+            }
+            let waits = |e: &&Entity| e.has(FLAG_DEFERRED) && !self.is_needed(e.id());
+            let Some(id) = self.catalog.iter().find(waits).map(Entity::id) else {
+                self.lifecycle.deferred = false;
+                return;
+            };
+            let memory = self.catalog.reserve(&self.platform, 4).is_ok();
+            if !memory || !self.log_has_room_for_entities(4) {
+                return;
+            }
+            if let Err(fault) = self.record_deferred(id) {
+                return self.fence(fault);
+            }
+        }
+    }
+
+    fn record_deferred(&mut self, id: EntityId) -> Result<(), Fault> {
+        self.begin_group(4)?;
+        self.drop_deferred(NONE, id)?;
+        self.end_group()?;
+        self.commit.wanted = true;
+        self.refresh_volumes();
+        self.rebuild_views();
+        Ok(())
     }
 }

@@ -69,6 +69,7 @@ impl<P: Platform> Core<P> {
             return;
         }
         self.look_at_water();
+        self.look_at_deferred();
         self.start_sweep();
         self.start_merge();
         let id = core::mem::take(&mut self.lifecycle.damaged);

@@ -33,6 +33,8 @@ pub(crate) struct Job64 {
     pub(crate) touched: u64,
     /// Of those, with data of their own in M.
     pub(crate) in_m: u64,
+    /// Chunks of which R, or who follows it, has what X holds already.
+    pub(crate) handed: u64,
     /// What M has of each chunk: the last.
     pub(crate) own: [Place; 64],
     /// What X has of each.
@@ -51,6 +53,7 @@ const FREE: Job64 = Job64 {
     set: 0,
     touched: 0,
     in_m: 0,
+    handed: 0,
     own: [UNSET; 64],
     x: [UNSET; 64],
     kept: [Slot(0); 64],

@@ -43,7 +43,7 @@ pub(crate) use sweep::Sweeper;
 /// Commands under way at once.
 const COMMANDS: u32 = 8;
 /// Bytes of a reply at most.
-const REPLY: usize = 65_536;
+const REPLY: usize = crate::control::REPLY_MAX;
 /// Bytes of a command at most.
 const INPUT: usize = 392 + 64 * 320;
 /// Objects that one destroy may take.
@@ -59,6 +59,8 @@ pub(crate) struct Slot {
     pub(crate) reply_len: usize,
     pub(crate) rows: u32,
     pub(crate) done: bool,
+    /// Rows with names that the reply had no room for.
+    pub(crate) missed: u64,
     /// Why it is to be refused; other reasons, with the objects, are in the reply's rows.
     pub(crate) blamed: Option<Refusal>,
     /// It has waited for a count.
@@ -93,6 +95,8 @@ pub(crate) struct Lifecycle<P: Platform> {
     pub(crate) event_count: u64,
     /// The record that removed the last snapshots.
     pub(crate) removed: LogPos,
+    /// Snapshots that wait for their last user are to be looked at.
+    pub(crate) deferred: bool,
     /// How often all views were made anew.
     pub(crate) views_made: u64,
     /// The save volume could not grow beyond so many bytes: its limit until another is set or the
@@ -149,6 +153,7 @@ impl<P: Platform> Lifecycle<P> {
             events: P::Array::default(),
             event_count: 0,
             removed: LogPos(0),
+            deferred: true,
             views_made: 0,
             grows_to: u64::MAX,
             users: P::Array::default(),

@@ -5,6 +5,7 @@
 //! | step | what |
 //! |---|---|
 //! | 0, 1 | find what M and X have of the word; choose the chunks of this pass |
+//! | 8 | find whose old versions were handed over before (`compose.rs`) |
 //! | 2 | save the chunks in place for the newest snapshot before R, if it lacks them; gate |
 //! | 3 | read what the chunks read as now, and X's data where M has hidden it |
 //! | 4 | write the first in place, the second to slots that R will keep |
@@ -17,6 +18,7 @@ use crate::engine::{
     Core, Dir, Level, Levels, Owner, Piece, Place, Stage, Stop, Task, What, NONE, SEGS, UNSET,
 };
 use crate::format::entity::Entity;
+use crate::lifecycle::compose::RECORDS;
 use crate::lifecycle::merge::Job64;
 use crate::map::Miss;
 use crate::mutants::Mutant;
@@ -59,6 +61,7 @@ impl<P: Platform> Core<P> {
             Stage::Step(4) => self.write_home(t),
             Stage::Step(5) => self.join_merge_flush(t),
             Stage::Step(6) => self.settle(t),
+            Stage::Step(8) => self.find_handed(t),
             _ => self.settled(t),
         }
     }
@@ -154,17 +157,13 @@ impl<P: Platform> Core<P> {
         if self.lifecycle.merge.counting {
             return self.count_word(t, all, to_do);
         }
-        let job = self.job(t);
-        job.set = set;
-        job.in_m = in_m;
+        (self.job(t).set, self.job(t).in_m) = (set, in_m);
         self.give_back(set.count_zeros());
         if set == 0 {
             return self.end_word(t, skipped);
         }
-        if skipped {
-            self.lifecycle.merge.again = true;
-        }
-        self.lock_to_save(t);
+        self.lifecycle.merge.again |= skipped;
+        self.find_handed(t);
     }
 
     /// Some of X is lost: production keeps what it has there, and R is marked as damaged.
@@ -179,7 +178,7 @@ impl<P: Platform> Core<P> {
     }
 
     #[inline(never)]
-    fn lock_to_save(&mut self, t: u32) {
+    pub(super) fn lock_to_save(&mut self, t: u32) {
         let set = self.job(t).set;
         let map = self.vols.at(self.lifecycle.merge.vol).map;
         let word = self.tasks.at(t).word;
@@ -247,7 +246,7 @@ impl<P: Platform> Core<P> {
         let in_m = self.job(t).in_m;
         let (live, xs) = self.sources(t);
         let read = self.restore_now().is_some_and(|r| self.is_r_read(&r));
-        let keeps = if read { in_m & xs } else { 0 };
+        let keeps = if read { in_m & xs & !self.job(t).handed } else { 0 };
         if self.steps.room() < 140 {
             return self.wait_for_steps(t);
         }
@@ -423,9 +422,9 @@ impl<P: Platform> Core<P> {
         if set == 0 {
             return self.end_word(t, true);
         }
-        // Looked at once to see that all pages are there, then for good.
-        let (set, records) = match self.part_to_settle(t, m, set) {
-            Ok(part) => part,
+        // Looked at once for its pages, then for good.
+        let until = match self.part_to_settle(t, m, set) {
+            Ok(until) => until,
             Err(Miss::Page(page)) => {
                 if let Stop::Fault(fault) = self.wait_for_page(t, page) {
                     self.fence(fault);
@@ -437,15 +436,18 @@ impl<P: Platform> Core<P> {
                 return self.end_word(t, true);
             }
         };
-        if !self.log_has_room(records) {
+        if !self.log_has_room(RECORDS) {
             self.want_checkpoint();
             return self.wait_for_room(t);
         }
-        if let Err(miss) = self.compose(t, m, set) {
+        if let Err(miss) = self.compose(t, m, set, until) {
             self.fence(if let Miss::Fault(fault) = miss { fault } else { crate::bug!() });
             return self.end_word(t, true);
         }
         self.end_walk(t);
+        if until.is_some() {
+            return self.ready(t);
+        }
         let again = set != self.job(t).set;
         self.job(t).set = set;
         self.lifecycle.merge.again |= again;

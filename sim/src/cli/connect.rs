@@ -290,8 +290,17 @@ fn finish(command: &Command, items: &[Item], refusal: Refusal, answer: Answer) -
     // A server or module that has something to say about it says so itself.
     Err(Failure::new(match (answer.reply.row_bytes.get(), answer.bytes()) {
         (1, said @ [_, ..]) => format!("{}: {}", refused.failed(), String::from_utf8_lossy(said)),
-        _ => refused.text(),
+        _ => and_more(refused.text(), answer.more_names()),
     }))
+}
+
+/// The sentences, with what the first of them does not name.
+fn and_more(text: String, more: u64) -> String {
+    if more == 0 {
+        return text;
+    }
+    let (reasons, ways) = text.split_at(text.find('\n').unwrap_or(text.len()));
+    format!("{reasons} and {more} more{ways}")
 }
 
 /// Sends a command and reads the reply.

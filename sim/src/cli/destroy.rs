@@ -3,7 +3,7 @@
 //! `rwsnap destroy`: ends clones and snapshots.
 
 use rwsnap_core::control::{
-    self, Name, NameRow, FLAG_DEFER, FLAG_DRY_RUN, FLAG_RECURSIVE, ITEMS_MAX,
+    self, rows::FREES_LATER, Name, NameRow, FLAG_DEFER, FLAG_DRY_RUN, FLAG_RECURSIVE, ITEMS_MAX,
 };
 
 use super::args;
@@ -27,7 +27,8 @@ pub(super) struct Destroy {
     /// Destroy also what depends on them: snapshots of a clone, clones of a snapshot
     #[arg(short, long)]
     recursive: bool,
-    /// Change nothing; say what would go and how much space it would free
+    /// Change nothing; say what would go and how much space it would free, or that it would go
+    /// with what needs it
     #[arg(long)]
     dry_run: bool,
     /// Snapshots that are needed go as soon as nothing needs them any more
@@ -42,6 +43,14 @@ pub(super) struct Destroy {
 struct Gone {
     name: String,
     frees: u64,
+    deferred: bool,
+}
+
+impl From<&NameRow> for Gone {
+    fn from(row: &NameRow) -> Self {
+        let (frees, deferred) = (row.frees.get(), row.frees.get() == FREES_LATER);
+        Self { name: row.name.text().to_owned(), frees: if deferred { 0 } else { frees }, deferred }
+    }
 }
 
 impl Destroy {
@@ -61,14 +70,21 @@ impl Destroy {
         if !self.dry_run {
             return Ok(());
         }
-        let gone =
-            |row: &NameRow| Gone { name: row.name.text().to_owned(), frees: row.frees.get() };
-        let gone: Vec<Gone> = answer.rows::<NameRow>().iter().map(gone).collect();
+        let gone: Vec<Gone> = answer.rows().iter().map(Gone::from).collect();
+        let more = answer.more_names();
         if self.json {
+            if more != 0 {
+                eprintln!("rwsnap: {more} more are not named");
+            }
             return print_json(&gone);
         }
         let mut rows = Rows::new(&["WOULD DESTROY", ">FREES"]);
-        gone.iter().for_each(|g| rows.push(vec![g.name.clone(), human(g.frees)]));
+        for Gone { name, frees, deferred } in gone {
+            rows.push(vec![name, if deferred { "deferred".to_owned() } else { human(frees) }]);
+        }
+        if more != 0 {
+            rows.push(vec![format!("... and {more} more"), String::new()]);
+        }
         print(&rows.aligned())
     }
 }

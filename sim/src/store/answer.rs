@@ -2,7 +2,7 @@
 
 //! The replies to commands, taken apart.
 
-use rwsnap_core::control::{Refusal, Reply, MAGIC, VERSION};
+use rwsnap_core::control::{NameRow, Refusal, Reply, MAGIC, NAMES_MAX, VERSION};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// A reply, taken apart.
@@ -29,6 +29,18 @@ impl Answer {
         let width = usize::try_from(self.reply.row_bytes.get()).unwrap_or(0).max(1);
         let each = self.rows.chunks(width).take(count);
         each.filter_map(|row| T::read_from_prefix(row).ok().map(|(row, _)| row)).collect()
+    }
+
+    /// Of the names of a refusal or dry run: how many there was no room for.
+    #[must_use]
+    pub fn more_names(&self) -> u64 {
+        let full = usize::try_from(self.reply.count.get()).is_ok_and(|n| n >= NAMES_MAX);
+        let names = usize::try_from(self.reply.row_bytes.get()) == Ok(size_of::<NameRow>());
+        if full && names {
+            self.reply.value.get()
+        } else {
+            0
+        }
     }
 
     /// The rows as bytes, if that is what they are.

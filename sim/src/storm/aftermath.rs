@@ -109,6 +109,8 @@ impl<E: Engine> World<E> {
                     println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
                 }
                 checked.map_err(|wrong| format!("after a crash: {wrong}"))?;
+                let spent = slots::spend(&mut machine, &mut rng);
+                spent.map_err(|wrong| format!("after a crash: {wrong}"))?;
             }
         }
         Ok(())

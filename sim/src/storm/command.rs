@@ -352,10 +352,13 @@ pub(super) fn entity(bytes: &[u8]) -> Result<Row, Wrong> {
     Ok(Row {
         id: row.id.get(),
         owner: row.owner.get(),
+        base: row.base.get(),
         kind: row.kind.get(),
         flags: row.flags.get(),
         name: row.name.text().to_owned(),
         origin: row.origin.text().to_owned(),
         size: row.size.get(),
+        used: row.used.get(),
+        reservation: row.reservation.get(),
     })
 }

@@ -383,6 +383,33 @@ fn read_all<E: Engine>(
     Ok(Some(shown))
 }
 
+/// Writes a chunk; what was in the way, if something was.
+///
+/// # Errors
+///
+/// What went wrong beside the write.
+pub(super) fn write_chunk<E: Engine>(
+    machine: &mut Machine<E>,
+    rng: &mut Rng,
+    name: &str,
+    byte: u64,
+) -> Result<Option<Fault>, Wrong> {
+    let block = u64::from(machine.disks[0].device.block);
+    let blocks = u64::from(machine.core.geometry().chunk_bytes()) / block;
+    let opened = machine.core.attach(name, true).map_err(|r| format!("{name}: {r:?}"))?;
+    machine.drain()?;
+    let (handle, op, at) = (opened.handle, Op::Write { fua: rng.chance(50) }, byte / block);
+    let blocks = vec![Block::Word(1); usize::try_from(blocks).unwrap_or(0)];
+    machine.request(Io { handle, op, at, blocks, left: 0, failed: None }, None, 0)?;
+    let io = until(machine, rng, |event| match event {
+        Event::Io(_, io) => Some(io),
+        Event::Reply(..) => None,
+    })?;
+    machine.core.detach(handle);
+    machine.drain()?;
+    Ok(io.failed)
+}
+
 /// A read of a whole word fails for one block's sake: reads the others by themselves.
 fn retry_blocks<E: Engine>(
     machine: &mut Machine<E>,

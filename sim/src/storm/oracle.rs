@@ -18,6 +18,8 @@ pub(super) struct Row {
     pub id: u32,
     /// The volume a snapshot is named after.
     pub owner: u32,
+    /// The snapshot that it is based on, or 0.
+    pub base: u32,
     /// `rows::KIND_*`.
     pub kind: u32,
     /// `rows::FLAG_*`.
@@ -28,6 +30,10 @@ pub(super) struct Row {
     pub origin: String,
     /// Bytes.
     pub size: u64,
+    /// Bytes of the save volume that it uses.
+    pub used: u64,
+    /// Bytes of the save volume that nobody else may take.
+    pub reservation: u64,
 }
 
 impl Row {
@@ -113,10 +119,16 @@ impl Model {
         owner == Some(row.owner) && part.is_some_and(|p| p.starts_with(prefix.as_str()))
     }
 
-    fn may_be_gone(&self, key: Key) -> Result<(), Wrong> {
+    /// Whether it is gone or may go: of deferred snapshots one goes with the last that needs it, and
+    /// so on down.
+    fn can_go(&self, key: Key) -> bool {
         let entity = &self.entities[&key];
-        let unused = self.dependants(key).iter().all(|k| self.entities[k].optional);
-        if entity.optional || (entity.deferred && unused) {
+        let deferred = entity.deferred && !entity.held;
+        entity.optional || (deferred && self.dependants(key).iter().all(|k| self.can_go(*k)))
+    }
+
+    fn may_be_gone(&self, key: Key) -> Result<(), Wrong> {
+        if self.can_go(key) {
             return Ok(());
         }
         Err(format!("{} is gone", self.show(key)))

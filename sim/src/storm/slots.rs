@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use rwsnap_core::api::Op;
 use rwsnap_core::control::{rows, PoolRow, RunRow, Verb};
+use rwsnap_core::fault::Fault;
 use zerocopy::FromBytes;
 
 use super::command;
@@ -98,6 +99,70 @@ pub(super) fn check<E: Engine>(
     let rests = exactly && pool.sweeping.get() == 0 && !restoring && pool.fenced.get() == 0;
     if used < held || (rests && used != held) {
         return Err(format!("{used} slots are in use, the maps name {held}"));
+    }
+    if rests {
+        promises_agree(machine, &rows, &pool)?;
+        nobody_waits(&rows)?;
+    }
+    Ok(())
+}
+
+/// A snapshot that was destroyed for later is gone when nothing needs it.
+fn nobody_waits(rows: &[Row]) -> Result<(), Wrong> {
+    let waits = |row: &&Row| {
+        let flags = row.flags & (rows::FLAG_DEFERRED | rows::FLAG_HELD);
+        flags == rows::FLAG_DEFERRED && !rows.iter().any(|other| other.base == row.id)
+    };
+    rows.iter().find(waits).map_or(Ok(()), |row| Err(format!("{} waits for nobody", row.name)))
+}
+
+/// What a volume's reservation has beyond what it uses, in slots.
+fn promise<E: Engine>(machine: &Machine<E>, row: &Row) -> u64 {
+    let chunk = u64::from(machine.core.geometry().chunk_bytes());
+    row.reservation.div_ceil(chunk).saturating_sub(row.used / chunk)
+}
+
+/// The slots that are promised are what reservations have left, or all that are free.
+fn promises_agree<E: Engine>(
+    machine: &Machine<E>,
+    rows: &[Row],
+    pool: &PoolRow,
+) -> Result<(), Wrong> {
+    let all: u64 = rows.iter().map(|row| promise(machine, row)).sum();
+    let free = pool.slots.get() - pool.slots_used.get();
+    let reserved = pool.slots_reserved.get();
+    if reserved == all.min(free) {
+        return Ok(());
+    }
+    Err(format!("{reserved} slots are promised, of {free} free; reservations ask for {all}"))
+}
+
+/// Clones write what their reservations have left. The pool is spent then.
+///
+/// # Errors
+///
+/// That one finds no space.
+pub(super) fn spend<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<(), Wrong> {
+    let rows = crash::list_all(machine, rng)?;
+    let pool = status(machine, rng)?;
+    let all: u64 = rows.iter().map(|row| promise(machine, row)).sum();
+    if !E::SLOTS || pool.fenced.get() != 0 || pool.slots_reserved.get() < all {
+        return Ok(());
+    }
+    let chunk = u64::from(machine.core.geometry().chunk_bytes());
+    for row in &rows {
+        let whole = row.size / chunk;
+        let from = rng.below(whole.max(1));
+        for n in 0..promise(machine, row).min(whole) {
+            let at = (from + n) % whole * chunk;
+            match crash::write_chunk(machine, rng, &row.name, at)? {
+                None | Some(Fault::Io | Fault::Lost) => {}
+                Some(fault) => {
+                    let left = promise(machine, row) - n;
+                    return Err(format!("{}: {fault:?}, with {left} slots promised", row.name));
+                }
+            }
+        }
     }
     Ok(())
 }

@@ -42,3 +42,17 @@ fn what_the_log_can_never_take_is_refused() {
         w.done(Verb::Destroy, "", "", some);
     }
 }
+
+/// The records of a clone that were not flushed asked for more pages than there was room for, and
+/// the write that found so was woken at once, to find the same, for ever.
+#[test]
+fn a_clone_that_nobody_flushes_goes_on_when_pages_are_short() {
+    let setup = Setup { when_full: 0, limit: 16 << 20, bytes: 2 << 20, ..USUAL };
+    let mut w = World::with(setup);
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.done(Verb::Clone, "prod@one", "dev1", &[]);
+    for n in 0..1000 {
+        w.write("dev1", n * 37 % 1000 * 4096, 77, 4096);
+    }
+    assert_eq!((w.first("dev1", 999 * 4096), w.first("dev1", 1000 * 4096)), (77, 232));
+}

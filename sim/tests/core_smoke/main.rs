@@ -9,12 +9,14 @@ mod corners;
 mod costs;
 mod counting;
 mod counts;
+mod deferred;
 mod devices;
 mod discards;
 mod forgoing;
 mod limits;
 mod promises;
 mod stories;
+mod versions;
 mod water;
 mod world;
 

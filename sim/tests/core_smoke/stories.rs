@@ -131,3 +131,26 @@ fn a_first_write_ends_when_the_pool_is_fenced_while_its_old_data_is_read() {
     assert_eq!(w.finished.get(&cookie), Some(&Err(Fault::Fenced)));
     assert_eq!((w.first("prod", 0), w.first("prod@one", 0)), (0, 0));
 }
+
+/// A clone without snapshots acknowledged writes after the pool was fenced; that nothing of them
+/// would ever be durable was said by its next flush.
+#[test]
+fn a_clone_of_a_fenced_pool_fails_its_writes_at_once() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.done(Verb::Clone, "prod@one", "dev1", &[]);
+    w.write("dev1", 0, 9, CHUNK as usize);
+    w.flush("dev1");
+    w.fails = |step| matches!(step, Step::Flush { dev: Dev::SAVE });
+    w.write("dev1", 5 * CHUNK, 9, CHUNK as usize);
+    assert_eq!(w.attempt("dev1", Op::Flush, 0, Vec::new()).0, Err(Fault::Fenced));
+    w.fails = |_| false;
+    for op in [Op::Write { fua: false }, Op::Zero { fua: false }, Op::Discard] {
+        for chunk in [0, 1, 5] {
+            let ended = w.attempt("dev1", op, chunk * CHUNK, vec![10; CHUNK as usize]).0;
+            assert_eq!(ended, Err(Fault::Fenced), "{op:?} {chunk}");
+        }
+    }
+    assert_eq!((w.first("dev1", 0), w.first("dev1", CHUNK)), (9, 1));
+    assert_eq!((w.first("prod", 0), w.first("prod@one", 0)), (0, 0));
+}

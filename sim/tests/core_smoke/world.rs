@@ -22,6 +22,8 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::counting::Counting as Host;
 
 const CHUNK: usize = 4096;
+/// Steps that no test needs.
+const ENOUGH: usize = 200_000;
 
 pub(crate) struct World {
     pub(crate) core: Box<Core<Host>>,
@@ -153,6 +155,7 @@ impl World {
         loop {
             while let Some((id, step)) = self.core.poll() {
                 self.carry_out(id, step);
+                assert!(self.steps.len() < ENOUGH, "it never rests");
             }
             if !self.core.is_behind() {
                 break;
@@ -349,6 +352,13 @@ impl World {
         let (head, rows) = Reply::ref_from_prefix(&reply).unwrap();
         assert_eq!(head.refusal.get(), 0, "{name}");
         *EntityRow::ref_from_prefix(rows).unwrap().0
+    }
+
+    /// The names of all volumes and snapshots.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        self.core.names(&mut |name| all.push(name.text().to_owned()));
+        all
     }
 
     pub(crate) fn status(&mut self) -> PoolRow {

@@ -111,6 +111,7 @@ impl<P: Platform> Core<P> {
             self.meta.commit();
             let mut waiters = core::mem::take(&mut self.room_waiters);
             self.wake_all(&mut waiters);
+            self.wake_copies();
         }
         let before = usize::from(!self.slot_phase);
         let busy = self.slot_io.get(before).copied().unwrap_or(0) != 0;
@@ -136,6 +137,7 @@ impl<P: Platform> Core<P> {
         }
         let mut waiters = core::mem::take(&mut self.room_waiters);
         self.wake_all(&mut waiters);
+        self.wake_copies();
         self.make_space();
         Ok(())
     }
