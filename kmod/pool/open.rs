@@ -135,7 +135,8 @@ pub(crate) fn open_device(path: &[u8]) -> Result<Lower, Refused> {
     })
 }
 
-/// Finds the superblock that counts. Apart, so that its stack frame is gone when the pool is opened.
+/// Finds the superblock that counts. Apart, so that its stack frame is gone when the pool is
+/// opened.
 #[inline(never)]
 fn superblock(lower: &Lower, path: &[u8]) -> Result<KBox<Superblock>, Refused> {
     let mut finder = KBox::new(Finder::NEW, GFP_KERNEL)?;
