@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Freezing the file systems on a disk and on its partitions, so that a snapshot of it is clean; and
-//! forgetting what was read of them.
+//! Freezing the file systems on a disk and on its partitions, so that a snapshot of it is clean,
+//! and forgetting what was read of them.
 //!
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 

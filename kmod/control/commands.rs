@@ -40,7 +40,13 @@ use super::{
     }, //
 };
 use crate::{
-    block::freeze,
+    block::{
+        disk::Disk,
+        freeze::{
+            self,
+            Frozen, //
+        }, //
+    },
     ffi,
     mem::Kernel,
     pool::{
@@ -182,7 +188,7 @@ fn in_core(
     }
     match verb {
         Verb::Snapshot => snapshot(pool, bytes),
-        Verb::Refresh | Verb::Restore | Verb::RestoreCancel => moment(pool, command, bytes),
+        Verb::Refresh | Verb::Restore | Verb::RestoreCancel => moment(pool, verb, command, bytes),
         Verb::Clone | Verb::Rename | Verb::Destroy => {
             let _changing = pool.changing.lock();
             let said = pool.call_to_the_end(bytes)?;
@@ -215,21 +221,47 @@ fn snapshot(pool: &Arc<Pool>, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
     for item in items(&bytes) {
         let (volume, _) = item.name.split();
         if let Some(disk) = pool.disk(volume) {
-            freeze::freeze(&disk, &mut frozen).map_err(|why| {
-                Refused::said(fmt!(
-                    "the file system on `{}` cannot be frozen ({})",
-                    crate::text::shown(volume),
-                    why.to_errno()
-                ))
-            })?;
+            freeze(&disk, &mut frozen)?;
         }
     }
     Ok(pool.call(bytes)?)
 }
 
+fn freeze(disk: &Arc<Disk>, frozen: &mut KVec<Frozen>) -> Result<(), Refused> {
+    freeze::freeze(disk, frozen).map_err(|why| {
+        Refused::said(fmt!(
+            "the file system on `{}` cannot be frozen ({})",
+            disk.face().name.text(),
+            why.to_errno()
+        ))
+    })
+}
+
+/// The volume whose content at this moment is taken: that of a refresh without a snapshot's name,
+/// or what is restored from.
+fn source(pool: &Arc<Pool>, verb: Verb, command: &Command) -> Result<Option<Arc<Disk>>> {
+    match (verb, command.other.bytes()) {
+        (Verb::Refresh, []) => pool.base_disk(&command.name),
+        (Verb::Restore, from) => Ok(pool.disk(from)),
+        _ => Ok(None),
+    }
+}
+
 /// A refresh, a restore or the end of one: another content under the same name.
 #[inline(never)]
-fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8>, Refused> {
+fn moment(
+    pool: &Arc<Pool>,
+    verb: Verb,
+    command: &Command,
+    bytes: KVVec<u8>,
+) -> Result<KVVec<u8>, Refused> {
+    let source = source(pool, verb, command)?;
+    // As for a snapshot.
+    let _noio = ffi::NoIo::enter();
+    let mut frozen = KVec::new();
+    if let Some(disk) = &source {
+        freeze(disk, &mut frozen)?;
+    }
     let _changing = pool.changing.lock();
     let disk = pool.disk(command.name.bytes());
     let forced = disk
@@ -242,6 +274,7 @@ fn moment(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
     if let Some(disk) = forced {
         disk.resume();
     }
+    drop(frozen);
     let said = said?;
     if let Some(disk) = disk.filter(|_| is_done(&said)) {
         if let Err(why) = freeze::forget_pages(&disk) {

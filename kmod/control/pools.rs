@@ -80,14 +80,12 @@ pub(super) fn find(name: &[u8]) -> Result<Arc<Pool>> {
 pub(super) fn attach(request: &Request<'_>) -> Result<Arc<Pool>, Refused> {
     let _attaching = ATTACHING.lock();
     let module = crate::Using::new()?;
+    // A pool that is attached is listed, whatever happens: nobody could detach it otherwise.
+    POOLS.lock().reserve(1, GFP_KERNEL)?;
     let pool = Pool::attach(request, &|uuid| {
         POOLS.lock().iter().any(|other| other.title().uuid == uuid)
     })?;
-    let listed = POOLS.lock().push(pool.clone(), GFP_KERNEL);
-    if let Err(why) = listed {
-        let _ = pool.detach();
-        return Err(why.into());
-    }
+    let _ = POOLS.lock().push_within_capacity(pool.clone());
     module.keep();
     Ok(pool)
 }

@@ -91,6 +91,20 @@ impl Pool {
             .cloned()
     }
 
+    /// The disk of the volume whose snapshot the clone of this name is based on.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub(crate) fn base_disk(self: &Arc<Self>, name: &Name) -> Result<Option<Arc<Disk>>> {
+        let all = self.entities()?;
+        let base = all
+            .iter()
+            .find(|row| row.name == *name)
+            .and_then(|clone| all.iter().find(|row| row.id == clone.base));
+        Ok(base.and_then(|snapshot| self.disk_by_id(snapshot.owner.get())))
+    }
+
     /// Asks the core for all volumes and snapshots.
     #[inline(never)]
     fn entities(self: &Arc<Self>) -> Result<KVVec<EntityRow>> {
