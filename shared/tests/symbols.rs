@@ -31,9 +31,10 @@ const ALLOWED: &[&str] = &[
     "rwsnap_nopanic_",
 ];
 
-/// Bytes that one frame of the stack may take, as the kernel's `make checkstack` counts them: the
-/// kernel's stack is 16 KiB, and shared.
-const FRAME_MAX: u64 = 1024;
+/// Bytes that one frame of the stack may take, as the kernel's `make checkstack` counts them. There
+/// it is 1 KiB, of a stack of 16 KiB that is shared; what is compiled here comes out a little
+/// smaller than the kernel's, which has no vectors.
+const FRAME_MAX: u64 = 1000;
 
 /// Bytes that the frames of functions that call one another may take together.
 const STACK_MAX: u64 = 4096;

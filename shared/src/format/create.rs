@@ -100,11 +100,7 @@ pub fn create<P: Platform>(
         meta.fill_page(platform, &owner, n, &mut page);
         write(at, &page);
     }
-    let slots = Slots::new(platform, s.slots.get(), s.slot_limit.get()).ok_or(Fault::NoMemory)?;
-    for n in 0..slots.pages() {
-        slots.fill_page(platform, &owner, n, &mut page);
-        write(s.slot_map_byte(0, n).ok_or(crate::bug!())?, &page);
-    }
+    write_slots(platform, &s, &mut page, write)?;
     s.pages_used = meta.used().into();
     s.seal(platform);
     page.fill(0);
@@ -115,6 +111,23 @@ pub fn create<P: Platform>(
         } else {
             write(at, &page);
         }
+    }
+    Ok(())
+}
+
+/// The bit map of the slots.
+#[inline(never)]
+fn write_slots<P: Platform>(
+    platform: &P,
+    s: &Superblock,
+    page: &mut [u8],
+    write: &mut dyn FnMut(u64, &[u8]),
+) -> Result<(), CreateError> {
+    let owner = Owner { pool: s.pool_number(), generation: s.generation.get() };
+    let slots = Slots::new(platform, s.slots.get(), s.slot_limit.get()).ok_or(Fault::NoMemory)?;
+    for n in 0..slots.pages() {
+        slots.fill_page(platform, &owner, n, page);
+        write(s.slot_map_byte(0, n).ok_or(crate::bug!())?, page);
     }
     Ok(())
 }

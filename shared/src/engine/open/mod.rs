@@ -217,13 +217,18 @@ impl<P: Platform> Core<P> {
                 }
             }
             Phase::Flush | Phase::LastFlush => {
-                self.opening.io = 1;
-                let step = Step::Flush { dev: Dev::SAVE };
-                self.open_step(Owner::Open(0), step, [Piece::None; SEGS], 0);
+                self.flush_opened();
             }
             Phase::Superblock => self.write_opened(),
             Phase::Done => {}
         }
+    }
+
+    #[inline(never)]
+    fn flush_opened(&mut self) {
+        self.opening.io = 1;
+        let step = Step::Flush { dev: Dev::SAVE };
+        self.open_step(Owner::Open(0), step, [Piece::None; SEGS], 0);
     }
 
     fn open_phase(&mut self, phase: Phase) {

@@ -135,6 +135,7 @@ impl<P: Platform> Core<P> {
         result
     }
 
+    #[inline(never)]
     fn take_piece(
         &mut self,
         blocks: &mut Blocks<P>,
@@ -168,6 +169,7 @@ impl<P: Platform> Core<P> {
     }
 
     /// Hands over the pieces whose turn it is now.
+    #[inline(never)]
     fn feed_early(&mut self, blocks: &mut Blocks<P>) -> Result<(), OpenError> {
         loop {
             let (Want::Scan(at) | Want::Apply(at)) = self.opening.recovery.want() else {
