@@ -131,7 +131,7 @@ impl<P: Platform> Catalog<P> {
             table: P::Array::default(),
             free: P::Array::default(),
             free_len: 0,
-            indices: [(); INDICES].map(|()| Sorted::bare()),
+            indices: core::array::from_fn(|_| Sorted::bare()),
             frozen: P::Array::default(),
             frozen_len: 0,
             changed: false,

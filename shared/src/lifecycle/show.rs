@@ -170,11 +170,10 @@ impl<P: Platform> Core<P> {
         let pool = name.bytes().is_empty();
         let id = if pool { self.pool_entity() } else { self.id_of(name) };
         let Some(id) = id else {
-            return if pool {
-                self.done(t)
-            } else {
-                self.refuse_for(t, Refusal::NotFound, Whose::Name)
-            };
+            if !pool {
+                return self.refuse_for(t, Refusal::NotFound, Whose::Name);
+            }
+            return self.done(t);
         };
         let mut n = 0;
         while self.show_property(t, id, n).is_some() {

@@ -177,6 +177,12 @@ impl<P: Platform> Core<P> {
 
     /// Gives out the next read of opening.
     fn opening_next(&mut self) {
+        if let Err(error) = self.opening_turn() {
+            self.opening_fails(error);
+        }
+    }
+
+    fn opening_turn(&mut self) -> Result<(), OpenError> {
         let side = self.superblock.map_side.get();
         match self.opening.phase {
             Phase::SlotMap(index) | Phase::OtherSlotMap(index) if index < self.slots.pages() => {
@@ -184,7 +190,7 @@ impl<P: Platform> Core<P> {
                 let n = BITS_BATCH.min(self.slots.pages().saturating_sub(index));
                 match self.superblock.slot_map_byte(side ^ other, index) {
                     Some(at) => self.read_meta(at, pages_bytes(n), index),
-                    None => self.opening_fails(OpenError::Corrupt),
+                    None => return Err(OpenError::Corrupt),
                 }
             }
             Phase::MetaMap(index) => match self.meta_map_byte(side, index) {
@@ -203,7 +209,7 @@ impl<P: Platform> Core<P> {
             Phase::OtherSlotMap(_) => self.open_phase(Phase::OtherMetaMap(0)),
             Phase::Catalog(page) => match self.superblock.page_byte(page) {
                 Some(at) => self.read_meta(at, 4096, page.0),
-                None => self.opening_fails(OpenError::Corrupt),
+                None => return Err(OpenError::Corrupt),
             },
             Phase::Log => self.next_blocks(),
             Phase::Verify => self.next_verify(),
@@ -212,9 +218,7 @@ impl<P: Platform> Core<P> {
                 self.opening_next();
             }
             Phase::LastFlush if !self.save.volatile => {
-                if let Err(error) = self.opening_done() {
-                    self.opening_fails(error);
-                }
+                self.opening_done()?;
             }
             Phase::Flush | Phase::LastFlush => {
                 self.flush_opened();
@@ -222,6 +226,7 @@ impl<P: Platform> Core<P> {
             Phase::Superblock => self.write_opened(),
             Phase::Done => {}
         }
+        Ok(())
     }
 
     #[inline(never)]
