@@ -11,7 +11,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
-.PHONY: build demo test bench setup fmt clippy symbols unit core storm ktest ktest-full ktest-shell clean
+.PHONY: build demo test bench setup fmt clippy symbols unit core storm clean
+.PHONY: ktest ktest-full ktest-shell
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 export RWSNAP_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rwsnap
