@@ -5,12 +5,15 @@
 # make build   target/release/rwsnap
 # make bench   measures it beside the peers that are installed
 # make modules KDIR=TREE   rwsnap.ko for a built tree of Linux 7.3 or later, into target/kmod
+# make ktest   the module's cases in a virtual machine; CASE=name one of them, DEBUG=1 on the debug
+#              kernel; ktest-full all of them on both kernels; ktest-shell a prompt in the guest
 # make setup fmt clippy symbols unit storm    the parts of `make test`, alone
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .PHONY: build demo modules test bench setup fmt clippy symbols unit core storm clean
+.PHONY: ktest ktest-full ktest-shell
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 export RWSNAP_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rwsnap
@@ -76,6 +79,17 @@ core:
 storm:
 	$(CARGO) test --locked --release -p rwsnap --features mutants --test storm -- \
 		--nocapture --test-threads 1
+
+ktest = $(CARGO) run --quiet --locked --package ktest --
+
+ktest:
+	$(ktest) run $(if $(CASE),--case $(CASE)) $(if $(DEBUG),--debug)
+
+ktest-full:
+	$(ktest) run --full
+
+ktest-shell:
+	$(ktest) shell $(if $(DEBUG),--debug)
 
 bench:
 	$(CARGO) build --locked --release

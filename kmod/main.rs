@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The kernel module of rwsnap: block devices for the volumes of pools, over the shared core.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The core's platform in the kernel: its allocators, `Arc`, LKMM atomics and XXH64.
 //!

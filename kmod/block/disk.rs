@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! A volume or snapshot as a block device: who has it open, and how its bios find their way.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Freezing the file systems on a disk and on its partitions, so that a snapshot of it is clean,
 //! and forgetting what was read of them.

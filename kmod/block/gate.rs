@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Counts the bios of a disk that are under way, with a counter for each processor, so that a disk
 //! is let go when the last one has ended. The block layer itself does not wait for them.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! `struct gendisk`: making, showing and removing a disk, and the calls that come from it.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The hot path: from `->submit_bio` straight to production, or to the pool's worker.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The block layer behind safe types: bios, lower devices, disks. All `unsafe` about it is here.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The core's steps as bios: their memory page by page, their ends counted, possibly in an
 //! interrupt, and the ended steps left for the worker on a stack without a lock.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! `/sys/block/rwsnapN/rwsnap/`: what the device is, for people and for udev's rules.
 //!
@@ -39,9 +39,12 @@ type Show = unsafe extern "C" fn(
     *mut c_char,
 ) -> isize;
 
-#[allow(
-    clippy::needless_update,
-    reason = "with lockdep an attribute has more fields"
+#[cfg_attr(
+    not(CONFIG_DEBUG_LOCK_ALLOC),
+    expect(
+        clippy::needless_update,
+        reason = "with lockdep an attribute has more fields"
+    )
 )]
 #[expect(clippy::disallowed_methods, reason = "`as_char_ptr` is not `const`")]
 const fn attribute(name: &'static CStr, show: Show) -> AssertSync<bindings::device_attribute> {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! What is done for a command: the module's own verbs here; the others by the pool's core, with
 //! file systems frozen, page caches forgotten and disks made or removed around it.

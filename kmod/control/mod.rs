@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! `/dev/rwsnap-control`: commands in, replies out (`rwsnap_core::control::module`).
 

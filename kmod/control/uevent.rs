@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The pools' events as uevents of the control device: `RWSNAP_POOL`, `RWSNAP_EVENT`,
 //! `RWSNAP_OBJECT`, `RWSNAP_NUMBER`.

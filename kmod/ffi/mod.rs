@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! What `kernel::bindings` does not have: the functions and constants of `shim.c`, and `xxh64`.
 //!

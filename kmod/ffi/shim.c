@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 #include <linux/bvec.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What bindgen does not see of C: inline functions, and constants that are macros with casts. No
  * logic is here; kmod/ffi/mod.rs declares all of it for Rust.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Detaching a pool: its disks go, then its productions' fingerprints are taken and its core is
 //! closed, then the worker comes to its end.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The pool's events: each in the kernel's log, once, and as a uevent of the control device.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Clients' bios in the core: a flush first if one is asked for, then the data, cut at the words.
 

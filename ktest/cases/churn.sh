@@ -30,9 +30,9 @@ churn() {
 
 for round in $(seq $ROUNDS); do
     must "a clone to load in round $round" rwsnap clone prod@s0 "load$round"
-    load prod 48M $((12 * SLOWNESS)) "$prod" >"$W/load1" 2>&1 &
+    load prod 48M $((6 * SLOWNESS)) "$prod" >"$W/load1" 2>&1 &
     first=$!
-    load "clone$round" 48M $((12 * SLOWNESS)) "$(dev "load$round")" >"$W/load2" 2>&1 &
+    load "clone$round" 48M $((6 * SLOWNESS)) "$(dev "load$round")" >"$W/load2" 2>&1 &
     second=$!
     must "snapshots and clones come and go under load" churn "$round"
     must "production holds what fio wrote" wait $first

@@ -2,7 +2,7 @@
 #
 # title: memory is refused to the module: commands fail or not, and nothing breaks
 # disks: 64M 128M
-# time: 150
+# time: 240
 . /ktest/cases/lib.sh
 
 slab=/sys/kernel/debug/failslab
@@ -31,6 +31,7 @@ disarm() {
 starved() {
     sh -c 'echo 1 >/proc/self/make-it-fail; exec "$@"' sh timeout 60 "$@" >"$W/said" 2>&1
     rc=$?
+    echo "$rc: $*"
     [ $rc -lt 124 ] || { echo "exit $rc: $*"; cat "$W/said"; return 1; }
 }
 
@@ -51,7 +52,7 @@ arm_module() {
 }
 
 verbs() {
-    for n in $(seq 12); do
+    for n in $(seq 6); do
         starved rwsnap snapshot "prod@$1$n" || return 1
         starved rwsnap clone "prod@$1$n" "$1$n" || return 1
         starved rwsnap refresh "$1$n" || return 1

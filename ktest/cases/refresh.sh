@@ -11,6 +11,7 @@ fs mkfs.ext4 "$prod" /mnt/prod
 must "files are written" fill /mnt/prod/files 20
 must "a snapshot" rwsnap snapshot prod@monday
 must "a clone" rwsnap clone prod@monday dev1
+wait_for "the clone has its device" 5 test -b "$(dev dev1)"
 device=$(readlink -f "$(dev dev1)")
 monday=$(tree_sum /mnt/prod/files)
 must "production goes on" fill /mnt/prod/files 20

@@ -52,6 +52,14 @@ report() {
     echo "$*" >&9
 }
 
+# Shortly before a case's time is up, the log is told what everybody waits for.
+watch_over() {
+    limit=$(sed -n 's/^# time: //p' "/ktest/cases/$1.sh")
+    [ "$KTEST_KERNEL" = plain ] || limit=$((limit * 5))
+    sleep $((limit - 3))
+    echo w >/proc/sysrq-trigger
+}
+
 number=0
 case_run() {
     name=$1
@@ -64,8 +72,11 @@ case_run() {
     report "    KTAP version 1"
     report "    # Subtest: $name"
     echo "ktest: case $name begins" >/dev/kmsg
+    watch_over "$name" &
+    watcher=$!
     (cd /root && KTEST_CASE=$name sh "/ktest/cases/$name.sh" "$@")
     rc=$?
+    kill $watcher
     echo "ktest: case $name ends" >/dev/kmsg
     case $rc in
     0) report "ok $number $name" ;;

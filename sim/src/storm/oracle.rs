@@ -119,8 +119,8 @@ impl Model {
         owner == Some(row.owner) && part.is_some_and(|p| p.starts_with(prefix.as_str()))
     }
 
-    /// Whether it is gone or may go: of deferred snapshots one goes with the last that needs it, and
-    /// so on down.
+    /// Whether it is gone or may go: of deferred snapshots one goes with the last that needs it,
+    /// and so on down.
     fn can_go(&self, key: Key) -> bool {
         let entity = &self.entities[&key];
         let deferred = entity.deferred && !entity.held;
