@@ -182,6 +182,7 @@ impl<P: Platform> Core<P> {
         }
     }
 
+    #[inline(never)]
     fn opening_turn(&mut self) -> Result<(), OpenError> {
         let side = self.superblock.map_side.get();
         match self.opening.phase {
