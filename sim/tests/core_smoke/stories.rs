@@ -3,7 +3,7 @@
 //! Bugs that the storm found, each told once more as a short script.
 
 use rwsnap_core::api::{Done, Limits, Op, Step};
-use rwsnap_core::control::{Command, Name, Refusal, Reply, Verb};
+use rwsnap_core::control::{Command, Name, Refusal, Reply, Verb, FLAG_FORCE};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 use zerocopy::FromBytes;
@@ -213,4 +213,29 @@ fn the_map_of_a_clone_of_many_clones_is_shown_with_a_tiny_cache() {
     let reply = w.command(Verb::Map, "c11", "", &[]);
     let head = Reply::ref_from_prefix(&reply).unwrap().0;
     assert_eq!((head.refusal.get(), w.first("c11", CHUNK)), (0, 111));
+}
+
+/// A read of a production that was just restored found the record of a first write's copy, whose
+/// slot was still being written: it looked for who copies in another map, and read what the slot
+/// held before. (Seed 22455.)
+#[test]
+fn a_restored_production_does_not_read_a_copy_that_is_not_there_yet() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.begin_request("prod", Op::Write { fua: false }, 5 * CHUNK, vec![9; CHUNK as usize]);
+    let (id, read) = w.core.poll().unwrap();
+    w.carry_out(id, read);
+    let (late, slot) = w.core.poll().unwrap();
+    assert!(matches!(slot, Step::Write { dev: Dev::SAVE, .. }), "{slot:?}");
+    let mut command = Command::new(Verb::Restore, Name::new(b"prod").unwrap());
+    command.other = Name::new(b"prod@one").unwrap();
+    command.flags = FLAG_FORCE.into();
+    w.begin(command, &[]);
+    w.drain();
+    w.begin_read("prod", 5 * CHUNK, CHUNK);
+    let cookie = w.cookie;
+    w.drain();
+    w.carry_out(late, slot);
+    w.drain();
+    assert_eq!((w.finished.get(&cookie), w.clients[&cookie][0]), (Some(&Ok(())), 5));
 }
