@@ -297,6 +297,7 @@ impl<P: Platform> Core<P> {
             self.wake_walkers();
         }
         let result = done.result;
+        self.look_at_flush(&open, result);
         match open.owner {
             Owner::Task(t) => self.task_step_done(t, &open, done),
             Owner::Commit => self.commit_written(result),
@@ -313,6 +314,16 @@ impl<P: Platform> Core<P> {
         if !self.step_waiters.is_empty() && self.steps.room() >= self.steps.enough() {
             let mut waiters = core::mem::take(&mut self.step_waiters);
             self.wake_all(&mut waiters);
+        }
+    }
+
+    /// A flush of the save volume that failed covered more than its own task's writes, and one that
+    /// succeeds later says nothing of them (I-18).
+    fn look_at_flush(&mut self, open: &step::Open, result: Result<(), Fault>) {
+        let shared = matches!(open.owner, Owner::Task(_) | Owner::MergeFlush);
+        let flush = open.step == Step::Flush { dev: Dev::SAVE };
+        if let (true, true, Err(fault)) = (shared, flush, self.believed(result)) {
+            self.fence(fault);
         }
     }
 

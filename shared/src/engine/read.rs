@@ -7,13 +7,14 @@
 //! phase (I-12).
 
 use crate::api::Step;
+use crate::engine::slab::NONE;
 use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::task::{Stage, What};
 use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;
 use crate::fault::Fault;
 use crate::platform::Platform;
-use crate::units::{bit_range, Dev};
+use crate::units::{bit_range, Dev, MapId};
 
 /// One contiguous run of a request on one device, or of zeros.
 #[derive(Clone, Copy, Debug)]
@@ -99,11 +100,14 @@ impl<P: Platform> Core<P> {
         if view.end == Dev::SAVE {
             return true;
         }
-        if old != 0 && self.claims.copying(map, word, old) {
+        // A production that is being restored reads copies of its own, too: X's.
+        let own = view.end_map == MapId(0) && view.vol != NONE;
+        let copies = if own { self.vols.at(view.vol).map } else { map };
+        if old != 0 && self.claims.copying(copies, word, old) {
             if self.fenced.is_some() {
                 self.fail_task(t, Fault::Fenced);
             } else {
-                self.wait_for_claim(t, map, word);
+                self.wait_for_claim(t, copies, word);
             }
             return false;
         }

@@ -21,12 +21,20 @@ use crate::map::Miss;
 use crate::platform::Platform;
 use crate::units::{Epoch, MapId, Word};
 
+/// Behind all words.
+const NOWHERE: Word = Word(u64::MAX >> 16);
+
 /// Views and runs of a `Map` or `Diff` under way. One at a time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walker {
     owner: u32,
     views: [u32; 2],
     word: Word,
+    /// The next word with a record, as far as the first `asked` maps of the views were asked.
+    next: Word,
+    asked: u8,
+    /// `Lifecycle::views_made` as of then.
+    views_made: u64,
     rows: u64,
     /// The run being gathered.
     run: RunRow,
@@ -39,6 +47,9 @@ impl Walker {
         owner: NONE,
         views: [NONE; 2],
         word: Word(0),
+        next: NOWHERE,
+        asked: 0,
+        views_made: 0,
         rows: 0,
         run: RunRow::ZERO,
         first: [UNSET; 64],
@@ -161,33 +172,54 @@ impl<P: Platform> Core<P> {
             if full || (limit != 0 && self.lifecycle.walker.rows >= limit) {
                 return Ok(Some(from));
             }
-            self.lifecycle.walker.word = if next > word { next } else { word.next() };
+            let walker = &mut self.lifecycle.walker;
+            walker.word = if next > word { next } else { word.next() };
+            (walker.next, walker.asked) = (NOWHERE, 0);
         }
         self.ready(t);
         Ok(None)
     }
 
     /// The first word from `word` on of which a level of the views has a record.
+    ///
+    /// A small cache has not room for the pages of all their maps at once: each is asked one time,
+    /// and what it said stands until the walk is behind the word.
     fn next_recorded(&mut self, word: Word) -> Result<Word, Miss> {
-        let mut next = Word(u64::MAX >> 16);
-        for view in self.lifecycle.walker.views {
-            let mut at = 0;
-            while let Some(level) = self.views.at(view).level(at).filter(|_| view != NONE) {
-                next = next.min(self.next_in(level.map, word)?);
-                at = at.saturating_add(1);
-            }
-            if let Some(v) = Some(self.views.at(view).vol).filter(|&v| view != NONE && v != NONE) {
-                next = next.min(self.next_in(self.vols.at(v).map, word)?);
-            }
+        let made = self.lifecycle.views_made;
+        if core::mem::replace(&mut self.lifecycle.walker.views_made, made) != made {
+            self.lifecycle.walker.asked = 0;
         }
-        Ok(next)
+        while let Some(map) = self.map_to_ask(self.lifecycle.walker.asked) {
+            let found = self.next_in(map, word)?;
+            let walker = &mut self.lifecycle.walker;
+            walker.next = walker.next.min(found);
+            walker.asked = walker.asked.saturating_add(1);
+        }
+        Ok(self.lifecycle.walker.next)
+    }
+
+    /// The n-th map of the views: those of their levels, and that of the volume.
+    fn map_to_ask(&self, n: u8) -> Option<MapId> {
+        let mut n = n;
+        for view in self.lifecycle.walker.views.iter().filter(|&&view| view != NONE) {
+            let view = self.views.at(*view);
+            if let Some(level) = view.level(n) {
+                return Some(level.map);
+            }
+            n = n.saturating_sub(view.depth);
+            if view.vol != NONE && n == 0 {
+                return Some(self.vols.at(view.vol).map);
+            }
+            n = n.saturating_sub(u8::from(view.vol != NONE));
+        }
+        None
     }
 
     fn next_in(&mut self, map: MapId, word: Word) -> Result<Word, Miss> {
         let from = GroupKey { map, word, epoch: Epoch(0) };
         let end = GroupKey { map: MapId(map.0.saturating_add(1)), word: Word(0), epoch: Epoch(0) };
         let found = self.layers.next_group(from, end, &mut self.group)?;
-        Ok(found.map_or(Word(u64::MAX >> 16), |key| key.word))
+        Ok(found.map_or(NOWHERE, |key| key.word))
     }
 
     /// A run over words without records; true if the reply is full.

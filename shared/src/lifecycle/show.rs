@@ -78,6 +78,11 @@ impl<P: Platform> Core<P> {
         if from == 0 && self.flag(t, FLAG_COUNT) && self.wait_for_count(t) {
             return;
         }
+        // What went in the background is gone for good before anybody is told so.
+        if self.lifecycle.removed > self.commit.durable && self.fenced.is_none() {
+            self.commit.wanted = true;
+            return self.queue_in(t, |core| &mut core.room_waiters);
+        }
         let limit = if limit == 0 { u64::MAX } else { limit };
         let mut at = EntityId(u32::try_from(from).unwrap_or(u32::MAX));
         let mut rows = 0u64;

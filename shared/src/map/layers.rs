@@ -114,7 +114,8 @@ impl<P: Platform> Layers<P> {
     }
 
     /// Fills `out` with what is to be seen of the first group at or after `from` and before `end`
-    /// of which anything is to be seen.
+    /// of which anything is to be seen; with nothing, where deltas hide all that the tree has. Of
+    /// such groups there may be more than the cache has room for: who walks goes on behind each.
     ///
     /// After a miss `out` holds nothing of use; ask again when the page is there.
     pub fn next_group(
@@ -156,13 +157,8 @@ impl<P: Platform> Layers<P> {
                     continue;
                 }
             }
-            let Some(group) = self.below(from, end, front, (wanted, tree), out)? else { break };
             // A walk that is interrupted by a page goes on behind the groups that it was given.
-            if wanted != u64::MAX || !out.records().is_empty() {
-                return Ok(Some(group));
-            }
-            let Some(after) = group.after() else { break };
-            from = after;
+            return self.below(from, end, front, (wanted, tree), out);
         }
         Ok(None)
     }

@@ -155,10 +155,18 @@ impl Store {
         end: GroupKey,
         out: &mut Group,
     ) -> Option<GroupKey> {
-        for _ in 0..100 {
+        let (mut from, mut misses) = (from, 0);
+        while misses < 100 {
             match layers.next_group(from, end, out) {
+                Ok(Some(hidden)) if out.records().is_empty() => match hidden.after() {
+                    Some(after) => (from, misses) = (after, 0),
+                    None => return None,
+                },
                 Ok(group) => return group,
-                Err(miss) => self.load(layers, miss),
+                Err(miss) => {
+                    misses += 1;
+                    self.load(layers, miss);
+                }
             }
         }
         panic!("no progress");

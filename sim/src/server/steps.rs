@@ -302,6 +302,7 @@ impl Reactor {
         match (run.act, error.raw_os_error()) {
             (_, Some(libc::EINTR | libc::EAGAIN)) => return self.carry_out(number),
             (Act::Discard, _) => return self.step_over(number, Ok(())),
+            (Act::Grow, Some(libc::EOPNOTSUPP | libc::ENOSYS)) => return self.lengthen(number),
             (Act::Zero { durable }, Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
                 run.act = Act::Zeros { durable };
                 return self.carry_out(number);
@@ -313,6 +314,19 @@ impl Reactor {
         tracing::error!(%disk, act = ?run.act, at = run.at, len = run.len, %error, "I/O");
         let full = run.act == Act::Grow || error.raw_os_error() == Some(libc::ENOSPC);
         self.step_over(number, Err(if full { Fault::NoSpace } else { Fault::Io }));
+    }
+
+    /// The file system cannot allocate: the file gets its length, and its space as it is written.
+    fn lengthen(&mut self, number: u32) {
+        let Some(run) = self.runs.get_mut(number) else { return };
+        let save = self.shared.disks.get(0);
+        match save.map(|save| save.file().set_len(run.at + run.len)) {
+            Some(Ok(())) => {
+                run.act = Act::Flush;
+                self.carry_out(number);
+            }
+            _ => self.step_over(number, Err(Fault::NoSpace)),
+        }
     }
 
     /// A step is over; the core hears of it at the end of the turn.
@@ -353,7 +367,7 @@ impl Run {
     /// What the end of an operation means; `None` if another one follows.
     fn advance(&mut self, count: u32) -> Option<Result<(), Fault>> {
         match self.act {
-            Act::Read | Act::Write { .. } if u64::from(count) < self.len => Some(Err(Fault::Io)),
+            Act::Read | Act::Write { .. } if u64::from(count) < self.len => self.rest(count),
             Act::Zero { durable: true } => self.then(Act::Flush),
             Act::Grow => self.then(Act::Flush),
             Act::Zeros { durable } => {
@@ -367,6 +381,24 @@ impl Run {
             }
             _ => Some(Ok(())),
         }
+    }
+
+    /// Only a part of it was done, as may be with a file; what is left follows. Nothing done is the
+    /// end of the file.
+    fn rest(&mut self, count: u32) -> Option<Result<(), Fault>> {
+        if count == 0 {
+            return Some(Err(Fault::Io));
+        }
+        self.at += u64::from(count);
+        self.len -= u64::from(count);
+        let mut done = count;
+        self.spans.retain_mut(|span| {
+            let here = done.min(span.len());
+            done -= here;
+            *span = span.from(here);
+            !span.is_empty()
+        });
+        None
     }
 
     fn then(&mut self, act: Act) -> Option<Result<(), Fault>> {
@@ -384,4 +416,30 @@ fn sum(arena: &crate::uring::Arena, unit: Span, span: Span, scratch: &mut Vec<u8
     }
     scratch.resize(usize::try_from(unit.len()).unwrap_or(0), 0);
     Host.hash(0, arena.read(unit, scratch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uring::Arena;
+
+    /// A write that was done in part goes on with what is left of its spans.
+    #[test]
+    fn a_short_write_goes_on_with_the_rest() {
+        let whole = Arena::new(1 << 16, 0).unwrap().whole();
+        let spans = vec![whole.cut(0, 4096), whole.cut(8192, 8192), whole.cut(32768, 512)];
+        let id = StepId { index: 0, generation: 0 };
+        let write = Act::Write { durable: true };
+        let mut run = Run { spans, ..Run::new(id, write, Dev::SAVE, 512, 12800) };
+        assert_eq!(run.advance(1024), None);
+        assert_eq!((run.at, run.len, run.spans[0].at(), run.spans.len()), (1536, 11776, 1024, 3));
+        assert_eq!(run.advance(3072), None);
+        assert_eq!((run.at, run.len, run.spans[0]), (4608, 8704, whole.cut(8192, 8192)));
+        assert_eq!(run.advance(8200), None);
+        assert_eq!((run.at, run.len, &run.spans[..]), (12808, 504, &[whole.cut(32776, 504)][..]));
+        assert_eq!(run.advance(504), Some(Ok(())));
+        // Nothing more is to be had: that is no progress.
+        let mut run = Run::new(id, Act::Read, Dev::SAVE, 0, 4096);
+        assert_eq!(run.advance(0), Some(Err(Fault::Io)));
+    }
 }

@@ -249,7 +249,9 @@ impl<E: Engine> World<E> {
                 self.tally.kinds.saw_if(self.restoring, during_restore(given.change.verb()));
                 let pairs = self.model.matching(&listed, self.leave());
                 let pairs = pairs.map_err(|w| format!("after {:?}: {w}", given.change))?;
+                let missed = self.model.missed(&pairs, self.leave());
                 self.model.adopt(&listed, &pairs);
+                self.model.entities.extend(missed);
                 self.drop_lost();
                 Ok(())
             }

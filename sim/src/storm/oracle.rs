@@ -281,6 +281,14 @@ impl Model {
         Ok(())
     }
 
+    /// Deferred snapshots that were not listed. Of a pool that is fenced, as nobody may have noticed
+    /// yet, that is not known to be durable.
+    pub(super) fn missed(&self, pairs: &Matching, leave: Leave) -> Vec<(Key, Entity)> {
+        let listed = |key: &Key| pairs.iter().any(|(k, _)| k == key);
+        let missed = self.entities.iter().filter(|(key, e)| e.deferred && !listed(key));
+        missed.filter(|_| leave.faults).map(|(key, e)| (*key, e.clone())).collect()
+    }
+
     /// Takes over what the core listed: numbers, names that it chose, what is gone or given up.
     pub(super) fn adopt(&mut self, rows: &[Row], pairs: &Matching) {
         self.entities.retain(|key, _| pairs.iter().any(|(k, _)| k == key));

@@ -2,13 +2,13 @@
 
 //! Bugs that the storm found, each told once more as a short script.
 
-use rwsnap_core::api::{Op, Step};
-use rwsnap_core::control::{Command, Name, Refusal, Reply, Verb};
+use rwsnap_core::api::{Done, Limits, Op, Step};
+use rwsnap_core::control::{Command, Name, Refusal, Reply, Verb, FLAG_FORCE};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 use zerocopy::FromBytes;
 
-use super::world::World;
+use super::world::{Setup, World, LIMITS, USUAL};
 
 const CHUNK: u64 = 4096;
 
@@ -153,4 +153,89 @@ fn a_clone_of_a_fenced_pool_fails_its_writes_at_once() {
     }
     assert_eq!((w.first("dev1", 0), w.first("dev1", CHUNK)), (9, 1));
     assert_eq!((w.first("prod", 0), w.first("prod@one", 0)), (0, 0));
+}
+
+/// The merge's flush of the save volume failed, and only its words were told: a checkpoint whose
+/// pages that flush had covered, and lost, believed its own flush a moment later. The bit map of
+/// slots was an older one then, and half of the slots that the map names were free.
+#[test]
+fn a_failed_flush_of_the_merge_fences_the_pool() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.write("prod", 0, 9, CHUNK as usize);
+    w.restore("prod", "prod@one", 0);
+    w.steps.clear();
+    let mut command = Command::new(Verb::RestoreRate, Name::new(b"prod").unwrap());
+    command.value = u64::MAX.into();
+    w.begin(command, &[]);
+    let mut failed = 0;
+    while failed == 0 {
+        let Some((id, step)) = w.core.poll() else {
+            assert!(w.core.is_behind(), "the merge is over");
+            w.core.resume();
+            continue;
+        };
+        // Home is written: what is flushed next is flushed for the merge.
+        let home = w.steps.iter().any(|s| matches!(s, Step::Write { dev: Dev(1), .. }));
+        if home && step == (Step::Flush { dev: Dev::SAVE }) {
+            failed += 1;
+            w.core.complete(id, &Done::failed(Fault::Io));
+        } else {
+            w.carry_out(id, step);
+        }
+    }
+    w.drain();
+    assert_eq!(failed, 1);
+    assert_ne!(w.status().fenced.get(), 0);
+}
+
+/// Which word has the next record was asked of one map after the other, and anew from the first one
+/// with each page that was missed: with more maps than pages in the cache that never ended.
+#[test]
+fn the_map_of_a_clone_of_many_clones_is_shown_with_a_tiny_cache() {
+    let limits = Limits { cache_pages: 6, ..LIMITS };
+    let setup = Setup { limits, bytes: 32 << 20, ..USUAL };
+    let mut w = World::with(setup);
+    w.done(Verb::Snapshot, "", "", &["prod@s"]);
+    let mut base = "prod@s".to_owned();
+    for n in 0..12u64 {
+        let clone = format!("c{n}");
+        w.done(Verb::Clone, &base, &clone, &[]);
+        for chunk in 0..300 {
+            w.write(&clone, (chunk * 37 % 300 * 3 + n % 2) * CHUNK, 100 + n as u8, CHUNK as usize);
+        }
+        base = format!("{clone}@s");
+        w.done(Verb::Snapshot, "", "", &[&base]);
+    }
+    w.core.close();
+    w.drain();
+    let mut w = World::open_with(setup, w.disks);
+    let reply = w.command(Verb::Map, "c11", "", &[]);
+    let head = Reply::ref_from_prefix(&reply).unwrap().0;
+    assert_eq!((head.refusal.get(), w.first("c11", CHUNK)), (0, 111));
+}
+
+/// A read of a production that was just restored found the record of a first write's copy, whose
+/// slot was still being written: it looked for who copies in another map, and read what the slot
+/// held before. (Seed 22455.)
+#[test]
+fn a_restored_production_does_not_read_a_copy_that_is_not_there_yet() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.begin_request("prod", Op::Write { fua: false }, 5 * CHUNK, vec![9; CHUNK as usize]);
+    let (id, read) = w.core.poll().unwrap();
+    w.carry_out(id, read);
+    let (late, slot) = w.core.poll().unwrap();
+    assert!(matches!(slot, Step::Write { dev: Dev::SAVE, .. }), "{slot:?}");
+    let mut command = Command::new(Verb::Restore, Name::new(b"prod").unwrap());
+    command.other = Name::new(b"prod@one").unwrap();
+    command.flags = FLAG_FORCE.into();
+    w.begin(command, &[]);
+    w.drain();
+    w.begin_read("prod", 5 * CHUNK, CHUNK);
+    let cookie = w.cookie;
+    w.drain();
+    w.carry_out(late, slot);
+    w.drain();
+    assert_eq!((w.finished.get(&cookie), w.clients[&cookie][0]), (Some(&Ok(())), 5));
 }

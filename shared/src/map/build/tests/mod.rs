@@ -334,3 +334,21 @@ fn the_end_of_a_range_is_not_read_beyond() {
         assert!(pool.store.loads - before <= 2);
     }
 }
+
+/// A walk began anew with each page that it missed among groups that a delta hides: with more of
+/// their pages than the cache has room for, it never got to the next one that shows.
+#[test]
+fn a_walk_gets_past_more_hidden_groups_than_the_cache_holds() {
+    let mut pool = Pool::new(10_000, 4);
+    for n in 0..2000 {
+        pool.layers.active.put(one(n, 3 * n)).unwrap();
+    }
+    pool.checkpoint();
+    for n in 0..1500 {
+        let hidden = Record { kind: Kind::Gone, slot: Slot(0), ..one(n, 0) };
+        pool.layers.active.put(hidden).unwrap();
+    }
+    let mut out = Group::new();
+    let found = pool.store.next_group(&mut pool.layers, FIRST, LAST, &mut out);
+    assert_eq!((found, out.records()), (Some(one(1500, 0).group()), &[one(1500, 4500)][..]));
+}
