@@ -281,8 +281,8 @@ impl Model {
         Ok(())
     }
 
-    /// Deferred snapshots that were not listed. Of a pool that is fenced, as nobody may have noticed
-    /// yet, that is not known to be durable.
+    /// Deferred snapshots that were not listed. Of a pool that is fenced, as nobody may have
+    /// noticed yet, that is not known to be durable.
     pub(super) fn missed(&self, pairs: &Matching, leave: Leave) -> Vec<(Key, Entity)> {
         let listed = |key: &Key| pairs.iter().any(|(k, _)| k == key);
         let missed = self.entities.iter().filter(|(key, e)| e.deferred && !listed(key));
