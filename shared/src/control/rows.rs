@@ -115,8 +115,8 @@ row!(
     NameRow, 136 {
         /// Full name.
         name: Name,
-        /// Dry run: bytes that its end would free, or `FREES_LATER`. Refusal: the number of the one that it is the
-        /// reason for, or 0 for that of the reply.
+        /// Dry run: bytes that its end would free, or `FREES_LATER`. Refusal: the number of the one
+        /// that it is the reason for, or 0 for that of the reply.
         frees: U64,
     }
 );

@@ -3,9 +3,9 @@
 //! The records that settle a word (I-17): its chunks are home, and what M has of them goes.
 //!
 //! M's versions of a chunk end one after another; each goes to the newest snapshot that holds it,
-//! or its slot is free. If there are more than one group of the log takes, groups before it hand over
-//! the oldest: their snapshots look at their own records first (I-8), and M has the later ones. The
-//! group is walked twice, first to see that all pages of the tree are
+//! or its slot is free. If there are more than one group of the log takes, groups before it hand
+//! over the oldest: their snapshots look at their own records first (I-8), and M has the later
+//! ones. The group is walked twice, first to see that all pages of the tree are
 //! there, so that nothing can stop it once it has begun to log.
 
 use crate::engine::{Core, Dir, Level, Levels, Place, Stage, Stop, What, UNSET};
@@ -21,7 +21,7 @@ use crate::units::{bit, Epoch, MapId, Slot};
 pub(super) const RECORDS: u32 = 320;
 
 impl<P: Platform> Core<P> {
-    /// Which chunks' oldest versions were handed over before, by a merge that was cut off amid them:
+    /// Which chunks' oldest versions were handed over before, by a merge that was cut off then:
     /// R, or who follows it, has what X holds of those.
     pub(super) fn find_handed(&mut self, t: u32) {
         self.tasks.at_mut(t).stage = Stage::Step(8);

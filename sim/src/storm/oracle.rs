@@ -119,8 +119,8 @@ impl Model {
         owner == Some(row.owner) && part.is_some_and(|p| p.starts_with(prefix.as_str()))
     }
 
-    /// Whether it is gone or may go: of deferred snapshots one goes with the last that needs it, and
-    /// so on down.
+    /// Whether it is gone or may go: of deferred snapshots one goes with the last that needs it,
+    /// and so on down.
     fn can_go(&self, key: Key) -> bool {
         let entity = &self.entities[&key];
         let deferred = entity.deferred && !entity.held;
@@ -281,8 +281,8 @@ impl Model {
         Ok(())
     }
 
-    /// Deferred snapshots that were not listed. Of a pool that is fenced, as nobody may have noticed
-    /// yet, that is not known to be durable.
+    /// Deferred snapshots that were not listed. Of a pool that is fenced, as nobody may have
+    /// noticed yet, that is not known to be durable.
     pub(super) fn missed(&self, pairs: &Matching, leave: Leave) -> Vec<(Key, Entity)> {
         let listed = |key: &Key| pairs.iter().any(|(k, _)| k == key);
         let missed = self.entities.iter().filter(|(key, e)| e.deferred && !listed(key));
