@@ -46,7 +46,7 @@ modules:
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(MO) modules
 
 # All of `unit` joins this list when it passes; until then it is run alone.
-test: setup fmt clippy unit storm
+test: setup fmt clippy unit storm ktest
 	@echo "make test: all checks passed"
 
 setup:
