@@ -99,8 +99,7 @@ impl World {
         let superblock = finder.finish().unwrap();
         let core = Core::open(Host, &LIMITS, device(save.len()), superblock).unwrap();
         let (open, reply) = Default::default();
-        let mut world =
-            Self { core, save, open, measured: false, one, ended: 0, steps: 0, reply };
+        let mut world = Self { core, save, open, measured: false, one, ended: 0, steps: 0, reply };
         world.drain();
         assert_eq!(world.core.opened(), Some(Ok(())));
         world.core.online(Dev(1), device(SIZE), 0, true).unwrap();
@@ -201,7 +200,8 @@ impl World {
         let mut command = Command::new(verb, Name::new(name.as_bytes()).unwrap());
         command.other = Name::new(other.as_bytes()).unwrap();
         command.count = (items.len() as u32).into();
-        let item = |item: &&str| Item { name: Name::new(item.as_bytes()).unwrap(), value: [0; 192] };
+        let item =
+            |item: &&str| Item { name: Name::new(item.as_bytes()).unwrap(), value: [0; 192] };
         let items = items.iter().flat_map(|name| item(name).as_bytes().to_vec());
         let bytes: Vec<u8> = command.as_bytes().iter().copied().chain(items).collect();
         assert_eq!(self.core.command(1, &bytes), Submit::Queued);

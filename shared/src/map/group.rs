@@ -122,14 +122,21 @@ impl Group {
 /// Adds `after` to `record` if both can be said in one: they are of the same kind and, where they
 /// have slots, the chunks and slots of `after` follow those of `record`.
 pub(super) fn join(record: &mut Record, after: &Record) -> bool {
-    let follows = !record.kind.has_slots()
-        || (after.mask.trailing_zeros() >= 64_u32.saturating_sub(record.mask.leading_zeros())
-            && after.slot == record.slot.plus(u64::from(record.mask.count_ones())));
-    let joined = record.kind == after.kind && follows;
-    if joined {
-        record.mask |= after.mask;
+    if record.kind != after.kind {
+        return false;
     }
-    joined
+    if record.kind.has_slots() {
+        // The slots first: they tell most records apart, and bits are slow to count.
+        let between = after.slot.0.wrapping_sub(record.slot.0);
+        if between > 64
+            || between != u64::from(record.mask.count_ones())
+            || after.mask.trailing_zeros() < 64_u32.saturating_sub(record.mask.leading_zeros())
+        {
+            return false;
+        }
+    }
+    record.mask |= after.mask;
+    true
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Entry {
     }
 
     /// Takes the chunks of `cut` away.
-    pub(super) fn cut(&mut self, cut: u64) -> Result<(), Fault> {
+    fn cut(&mut self, cut: u64) -> Result<(), Fault> {
         let record = self.record()?;
         self.live &= !cut;
         // INVARIANT: the mask is cut to what lies between the ends of `live`.
@@ -110,8 +110,30 @@ impl Entry {
         Ok(())
     }
 
+    /// Takes the chunks of `cut` away, and takes `record`, of the same group, in if it can; says
+    /// whether it has. Nothing may be left of it then.
+    pub(super) fn take(&mut self, cut: u64, record: Option<&Record>) -> Result<bool, Fault> {
+        if self.live & cut != 0 {
+            self.cut(cut)?;
+        }
+        let Some(record) = record else { return Ok(false) };
+        if self.live == 0 {
+            *self = Self::new(record);
+            return Ok(true);
+        }
+        self.absorb(record)
+    }
+
+    /// Whether it is worth asking whether it can take `record` in: no if they are of two kinds, or
+    /// their slots too far apart.
+    pub(super) fn may_absorb(&self, record: &Record) -> bool {
+        let Wide([_, low]) = self.key;
+        let near = self.slot.wrapping_sub(record.slot.0).wrapping_add(64) <= 128;
+        low & 0xFFFF == u64::from(record.kind as u8) && (near || !record.kind.has_slots())
+    }
+
     /// Takes `record`, of the same group, in, if both can be said in one.
-    pub(super) fn absorb(&mut self, record: &Record) -> Result<bool, Fault> {
+    fn absorb(&mut self, record: &Record) -> Result<bool, Fault> {
         if self.live != self.mask || self.live == 0 {
             return Ok(false);
         }
