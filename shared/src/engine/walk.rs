@@ -99,7 +99,13 @@ impl<P: Platform> Core<P> {
                 return Ok(());
             }
             let from = GroupKey { map: level.map, word, epoch: Epoch(walk.from.0.max(level.lo.0)) };
-            if from >= end {
+            // Nothing is later than all that was given out: copies bear epochs of snapshots, and
+            // new data at most the one after such an epoch.
+            let last = match level.dir {
+                Dir::First => self.counters.epoch,
+                Dir::Last => self.counters.epoch.next(),
+            };
+            if from >= end || from.epoch > last {
                 return Ok(());
             }
             let wanted = match level.dir {

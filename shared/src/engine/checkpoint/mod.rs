@@ -186,7 +186,8 @@ impl<P: Platform> Core<P> {
 
     /// Goes on with the checkpoint as far as it can.
     pub(crate) fn run_checkpoint(&mut self) {
-        if self.fenced.is_some() || !self.started {
+        let rests = self.checkpoint.phase == Phase::Idle && !self.checkpoint.wanted;
+        if self.fenced.is_some() || !self.started || rests {
             return;
         }
         // Bounded, so that one call does not keep requests waiting.

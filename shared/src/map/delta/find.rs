@@ -126,20 +126,25 @@ impl<P: Platform> Delta<P> {
         let (mut leaf, mut pos) = (spot.leaf, spot.pos);
         while leaf != NONE {
             let here = self.leaf(leaf)?;
-            for entry in here.entries().get(pos..).unwrap_or_default() {
-                // The masks are disjoint: nothing more to be found, if all was.
-                if mask & allow == allow || entry.group() != spot.group {
-                    return Ok(mask);
-                }
+            let (end, more) = here.end_of(pos, spot.group);
+            for entry in here.entries.get(pos..end).unwrap_or_default() {
                 mask |= entry.live;
-                if entry.live & allow != 0 {
-                    let record = entry.record()?;
-                    if all || record.kind.in_tree() {
-                        for piece in record.only(entry.live & allow) {
-                            out.push(piece)?;
-                        }
+                if entry.live & allow == 0 {
+                    continue;
+                }
+                let record = entry.record()?;
+                if all || record.kind.in_tree() {
+                    for piece in record.only(entry.live & allow) {
+                        out.push(piece)?;
                     }
                 }
+                // The masks are disjoint: nothing more to be found, if all was.
+                if mask & allow == allow {
+                    return Ok(mask);
+                }
+            }
+            if !more {
+                break;
             }
             (leaf, pos) = (here.next, 0);
         }

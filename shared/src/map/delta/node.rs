@@ -191,6 +191,17 @@ impl Leaf {
         self.entries().partition_point(|entry| entry.key.get() < key)
     }
 
+    /// Where those of the group `key` end of which one stands at `pos`; also says whether the next
+    /// leaf may have more of them.
+    pub(super) fn end_of(&self, pos: usize, key: u128) -> (usize, bool) {
+        let rest = self.entries().get(pos..).unwrap_or_default();
+        if rest.last().is_some_and(|last| last.group() == key) {
+            return (self.len, true);
+        }
+        let len = rest.iter().take_while(|entry| entry.group() == key).count();
+        (pos.saturating_add(len), false)
+    }
+
     pub(super) fn insert(&mut self, pos: usize, entry: Entry) -> Result<(), Fault> {
         self.tail = if pos == self.len { self.tail.saturating_add(1).min(TAIL) } else { 0 };
         insert_at(&mut self.entries, self.len, pos, entry).ok_or(bug!())?;

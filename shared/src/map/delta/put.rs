@@ -66,10 +66,8 @@ impl<P: Platform> Delta<P> {
         let (mut wanted, mut left) = (record, mask);
         while leaf != NONE {
             let here = self.leaves.get_mut(at(leaf)).ok_or(bug!())?;
-            for entry in here.entries.get_mut(pos..here.len).unwrap_or_default() {
-                if (wanted.is_none() && left == 0) || entry.group() != group {
-                    return Ok(outcome);
-                }
+            let (end, more) = here.end_of(pos, group);
+            for entry in here.entries.get_mut(pos..end).unwrap_or_default() {
                 // Most entries of a group have nothing to do with the record.
                 let hit = entry.live & mask;
                 if hit == 0 && !wanted.is_some_and(|record| entry.may_absorb(record)) {
@@ -84,6 +82,13 @@ impl<P: Platform> Delta<P> {
                 let after = entry.weight()?.1;
                 self.weight = self.weight.saturating_sub(before).saturating_add(after);
                 outcome.dead = outcome.dead.saturating_add(usize::from(entry.live == 0));
+                // The masks are disjoint: nothing more to be cut, if all was.
+                if wanted.is_none() && left == 0 {
+                    return Ok(outcome);
+                }
+            }
+            if !more {
+                break;
             }
             (leaf, pos) = (here.next, 0);
         }
