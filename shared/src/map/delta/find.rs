@@ -122,6 +122,13 @@ impl<P: Platform> Delta<P> {
         all: bool,
         out: &mut Group,
     ) -> Result<u64, Fault> {
+        let mask = self.gather(spot, allow, all, out)?;
+        out.sort();
+        Ok(mask)
+    }
+
+    /// The same, the records in no order.
+    fn gather(&self, spot: Spot, allow: u64, all: bool, out: &mut Group) -> Result<u64, Fault> {
         let mut mask = 0;
         let (mut leaf, mut pos) = (spot.leaf, spot.pos);
         while leaf != NONE {
@@ -135,7 +142,7 @@ impl<P: Platform> Delta<P> {
                 let record = entry.record()?;
                 if all || record.kind.in_tree() {
                     for piece in record.only(entry.live & allow) {
-                        out.push(piece)?;
+                        out.append(piece)?;
                     }
                 }
                 // The masks are disjoint: nothing more to be found, if all was.
