@@ -139,6 +139,16 @@ pub const fn bit(bit: u32) -> u64 {
     bit_range(bit, 1)
 }
 
+/// The bits that are set, lowest first.
+pub fn bits(mask: u64) -> impl Iterator<Item = u32> {
+    let mut left = mask;
+    core::iter::from_fn(move || {
+        let next = (left != 0).then(|| left.trailing_zeros());
+        left &= left.wrapping_sub(1);
+        next
+    })
+}
+
 /// The runs of consecutive set bits of `mask`, lowest first, as (first bit, length).
 pub fn runs(mask: u64) -> impl Iterator<Item = (u32, u32)> {
     let mut left = mask;

@@ -12,7 +12,7 @@ use crate::engine::step::{Owner, Piece, SEGS};
 use crate::engine::task::Stage;
 use crate::engine::Core;
 use crate::fault::Fault;
-use crate::format::record::Key;
+use crate::format::record::GroupKey;
 use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::Dev;
@@ -143,7 +143,11 @@ impl<P: Platform> Core<P> {
 
     /// Moves one record; false if there is none, or no room for it.
     fn log_one_pending(&mut self) -> Result<bool, Fault> {
-        let Some(record) = self.layers.pending.next_from(Key(0))? else { return Ok(false) };
+        let pending = &self.layers.pending;
+        let Some((record, left)) = pending.step(&mut pending.walk(GroupKey::default())?)? else {
+            return Ok(false);
+        };
+        let record = record.only(left).next().ok_or(crate::bug!())?;
         if !self.log_has_room(4) {
             return Ok(false);
         }

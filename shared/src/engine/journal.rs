@@ -119,11 +119,13 @@ impl<P: Platform> Core<P> {
     /// Whether so many records can be logged and put now.
     pub(crate) fn log_has_room(&mut self, records: u32) -> bool {
         self.has_room(log_blocks(records), records)
+            && self.page_room(records.min(SHRINK.0), 0) == PageRoom::Now
     }
 
     /// Whether so many entities can be logged now.
     pub(crate) fn log_has_room_for_entities(&mut self, entities: u32) -> bool {
         self.has_room(log_blocks(entities.saturating_mul(ENTITY_RECORDS)), 0)
+            && self.page_room(0, 0) == PageRoom::Now
     }
 
     /// Whether so many entities can ever be logged at once: no checkpoint makes more room than
@@ -145,14 +147,14 @@ impl<P: Platform> Core<P> {
         if !ring || !delta {
             self.want_checkpoint();
         }
-        ring && stage && delta && self.page_room(records.min(SHRINK.0), 0) == PageRoom::Now
+        ring && stage && delta
     }
 
     /// As `log_has_room`, for what makes the pool larger: a full pool keeps room to shrink.
     pub(crate) fn may_grow(&mut self, records: u32) -> PageRoom {
         let (more, entities) = SHRINK;
         let pages = self.page_room(records.saturating_add(more), entities);
-        if pages == PageRoom::Now && !self.log_has_room(records) {
+        if pages == PageRoom::Now && !self.has_room(log_blocks(records), records) {
             return PageRoom::Later;
         }
         pages

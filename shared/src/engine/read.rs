@@ -9,12 +9,12 @@
 use crate::api::Step;
 use crate::engine::slab::NONE;
 use crate::engine::step::{Owner, Piece, SEGS};
-use crate::engine::task::{Stage, What};
+use crate::engine::task::{Place, Stage, What};
 use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;
 use crate::fault::Fault;
 use crate::platform::Platform;
-use crate::units::{bit_range, Dev, MapId};
+use crate::units::{bit_range, bits, Dev, MapId};
 
 /// One contiguous run of a request on one device, or of zeros.
 #[derive(Clone, Copy, Debug)]
@@ -80,10 +80,11 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at_mut(t);
         let view = self.views.at(task.view);
         let rest = if view.end == Dev::SAVE { What::Zero } else { What::InPlace };
-        for (place, bit) in task.places.iter_mut().zip(0u32..) {
+        for bit in bits(mask) {
+            let place = task.place(bit);
             let kept = place.what == What::Lost && place.level >= view.kept_from;
-            if mask >> bit & 1 == 1 && (place.what == What::Unset || kept) {
-                place.what = rest;
+            if place.what == What::Unset || kept {
+                task.set_place(bit, Place { what: rest, ..place });
             }
         }
     }
@@ -94,12 +95,12 @@ impl<P: Platform> Core<P> {
         let task = self.tasks.at(t);
         let view = self.views.at(task.view);
         let (map, word) = (view.end_map, task.word);
-        // The record of a copy is to be seen before its slot's data is written.
-        let old = task.placed(mask, |w| w == What::Copied);
-        let in_place = task.placed(mask, What::in_place);
         if view.end == Dev::SAVE {
             return true;
         }
+        // The record of a copy is to be seen before its slot's data is written.
+        let old = task.placed(mask, |w| w == What::Copied);
+        let in_place = task.placed(mask, What::in_place);
         // A production that is being restored reads copies of its own, too: X's.
         let own = view.end_map == MapId(0) && view.vol != NONE;
         let copies = if own { self.vols.at(view.vol).map } else { map };

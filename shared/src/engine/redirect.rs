@@ -20,7 +20,7 @@ use crate::fault::Fault;
 use crate::format::record::{Kind, Record};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
-use crate::units::{bit, runs, Dev, Slot};
+use crate::units::{bit, bits, runs, Dev, Slot};
 
 /// Records that a word's zeros may need: for each chunk the end of its record, and of its slot.
 const ZEROS: u32 = 136;
@@ -65,7 +65,8 @@ impl<P: Platform> Core<P> {
         task.in_place = task.placed(mask, What::in_place);
         let redirect = mask & !task.in_place;
         let mut own = 0;
-        for (place, b) in task.places.iter().zip(0u32..) {
+        for b in bits(mask) {
+            let place = task.place(b);
             if place.what == What::New && place.level == 0 && place.epoch > newest {
                 own |= bit(b);
             }
@@ -432,10 +433,7 @@ impl<P: Platform> Core<P> {
             let head = self.tasks.at(t).place(first);
             let mut piece = bit(first);
             let mut next = head.slot.next();
-            for b in first.saturating_add(1)..64 {
-                if left >> b & 1 == 0 {
-                    continue;
-                }
+            for b in bits(left & !bit(first)) {
                 let place = self.tasks.at(t).place(b);
                 if place.slot != next || place.epoch != head.epoch {
                     break;

@@ -10,7 +10,7 @@
 use crate::api::Op;
 use crate::engine::slab::NONE;
 use crate::fault::Fault;
-use crate::units::{Epoch, LogPos, Slot, Word};
+use crate::units::{bit, bits, Epoch, LogPos, Slot, Word};
 
 /// Where a chunk of a view reads from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,14 +244,7 @@ impl Task {
 
     /// The chunks of `mask` whose place is as `is` says.
     pub(crate) fn placed(&self, mask: u64, is: impl Fn(What) -> bool) -> u64 {
-        let mut out = 0;
-        for (at, place) in self.places.iter().enumerate() {
-            let bit = 1u64.wrapping_shl(u32::try_from(at).unwrap_or(0));
-            if mask & bit != 0 && is(place.what) {
-                out |= bit;
-            }
-        }
-        out
+        bits(mask).filter(|at| is(self.place(*at).what)).fold(0, |out, at| out | bit(at))
     }
 
     /// The copy unit that holds the base of the chunk at `bit`.

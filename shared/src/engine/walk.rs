@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::format::record::{GroupKey, Kind, Record};
 use crate::map::Miss;
 use crate::platform::Platform;
-use crate::units::{Epoch, Word};
+use crate::units::{bits, Epoch, Word};
 
 /// Why a look-up stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,10 +54,8 @@ impl<P: Platform> Core<P> {
         let version = self.versions.of(word);
         let task = self.tasks.at_mut(t);
         if !task.walk.begun || task.walk.version != version {
-            for (place, bit) in task.places.iter_mut().zip(0u32..) {
-                if mask >> bit & 1 == 1 {
-                    *place = UNSET;
-                }
+            for bit in bits(mask) {
+                task.set_place(bit, UNSET);
             }
             let level = u8::from(levels == Levels::Base);
             task.walk = Walk { begun: true, missing: mask, version, level, ..Walk::default() };
@@ -101,7 +99,13 @@ impl<P: Platform> Core<P> {
                 return Ok(());
             }
             let from = GroupKey { map: level.map, word, epoch: Epoch(walk.from.0.max(level.lo.0)) };
-            if from >= end {
+            // Nothing is later than all that was given out: copies bear epochs of snapshots, and
+            // new data at most the one after such an epoch.
+            let last = match level.dir {
+                Dir::First => self.counters.epoch,
+                Dir::Last => self.counters.epoch.next(),
+            };
+            if from >= end || from.epoch > last {
                 return Ok(());
             }
             let wanted = match level.dir {
@@ -133,10 +137,7 @@ fn take(level: u8, dir: Dir, record: &Record, walk: &mut Walk, places: &mut [Pla
     };
     let got = record.mask & wanted;
     walk.found |= got;
-    let mut left = got;
-    while left != 0 {
-        let bit = left.trailing_zeros();
-        left &= left.wrapping_sub(1);
+    for bit in bits(got) {
         if let Some(place) = usize::try_from(bit).ok().and_then(|bit| places.get_mut(bit)) {
             *place = Place {
                 what: what(record.kind),

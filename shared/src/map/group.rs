@@ -2,10 +2,12 @@
 
 //! The records of one group in an array of their own, to be used again and again as scratch.
 
+use core::mem::swap;
+
 use crate::bug;
 use crate::fault::Fault;
 use crate::format::record::{Kind, Record};
-use crate::map::list::{insert_at, remove_at};
+use crate::map::list::{insert_at, pair, remove_at};
 use crate::units::{Epoch, MapId, Slot, Word};
 
 /// Records in a group at most: one for each chunk of the word.
@@ -82,6 +84,33 @@ impl Group {
         Ok(())
     }
 
+    /// Adds a record behind the others, for [`Self::sort`].
+    pub(super) fn append(&mut self, record: Record) -> Result<(), Fault> {
+        *self.records.get_mut(self.len).ok_or(bug!())? = record;
+        self.len = self.len.saturating_add(1);
+        Ok(())
+    }
+
+    /// Brings all into the order of their lowest chunks: these, counted, say where each belongs.
+    pub(super) fn sort(&mut self) {
+        if self.len < 2 {
+            return;
+        }
+        let low = |record: &Record| record.mask & record.mask.wrapping_neg();
+        let lows = self.records().iter().fold(0, |lows, record| lows | low(record));
+        let mut at = 0;
+        // Each turn passes a record that is in its place, or brings one there.
+        for _ in 0..2 * GROUP_MAX {
+            let Some(record) = self.records().get(at) else { return };
+            let before = (lows & low(record).wrapping_sub(1)).count_ones();
+            let place = usize::try_from(before).unwrap_or(at);
+            match pair(&mut self.records, at, place) {
+                Some((here, there)) => swap(here, there),
+                None => at = at.saturating_add(1),
+            }
+        }
+    }
+
     /// Takes the chunks of `mask` away from the records.
     pub fn cut(&mut self, mask: u64) -> Result<(), Fault> {
         let mut at = 0;
@@ -122,14 +151,21 @@ impl Group {
 /// Adds `after` to `record` if both can be said in one: they are of the same kind and, where they
 /// have slots, the chunks and slots of `after` follow those of `record`.
 pub(super) fn join(record: &mut Record, after: &Record) -> bool {
-    let follows = !record.kind.has_slots()
-        || (after.mask.trailing_zeros() >= 64_u32.saturating_sub(record.mask.leading_zeros())
-            && after.slot == record.slot.plus(u64::from(record.mask.count_ones())));
-    let joined = record.kind == after.kind && follows;
-    if joined {
-        record.mask |= after.mask;
+    if record.kind != after.kind {
+        return false;
     }
-    joined
+    if record.kind.has_slots() {
+        // The slots first: they tell most records apart, and bits are slow to count.
+        let between = after.slot.0.wrapping_sub(record.slot.0);
+        if between > 64
+            || between != u64::from(record.mask.count_ones())
+            || after.mask.trailing_zeros() < 64_u32.saturating_sub(record.mask.leading_zeros())
+        {
+            return false;
+        }
+    }
+    record.mask |= after.mask;
+    true
 }
 
 #[cfg(test)]
@@ -138,6 +174,20 @@ mod tests {
 
     fn record(kind: Kind, mask: u64, slot: u64) -> Record {
         Record { kind, mask, slot: Slot(slot), ..BLANK }
+    }
+
+    #[test]
+    fn sorting_is_pushing() {
+        let records = |step: u32| (0..64).map(move |n| record(Kind::New, 1 << (n * step % 64), 0));
+        for (step, len) in [(1, 64), (63, 64), (27, 64), (11, 40), (37, 3), (5, 1), (5, 0)] {
+            let (mut pushed, mut sorted) = (Group::new(), Group::new());
+            for record in records(step).take(len) {
+                pushed.push(record).unwrap();
+                sorted.append(record).unwrap();
+            }
+            sorted.sort();
+            assert_eq!(sorted.records(), pushed.records());
+        }
     }
 
     #[test]

@@ -6,12 +6,11 @@
 use core::mem::swap;
 
 /// Puts `value` at `pos` of a list of `len`; the last place of the array must be free.
-pub(super) fn insert_at<T>(array: &mut [T], len: usize, pos: usize, value: T) -> Option<()> {
-    let mut carry = value;
+pub(super) fn insert_at<T: Copy>(array: &mut [T], len: usize, pos: usize, value: T) -> Option<()> {
     let tail = array.get_mut(pos..len.checked_add(1)?)?;
-    for place in tail {
-        swap(place, &mut carry);
-    }
+    let rest = tail.len().checked_sub(1)?;
+    tail.copy_within(..rest, 1);
+    *tail.first_mut()? = value;
     Some(())
 }
 

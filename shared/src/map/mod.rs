@@ -27,7 +27,7 @@ mod tree;
 
 pub use build::{pages_needed, Builder, PageAlloc, Progress};
 pub use cache::{Cache, Load};
-pub use delta::Delta;
+pub use delta::{Cursor, Delta};
 pub use group::Group;
 pub use layers::{Layers, Sizes};
 pub use tree::Root;

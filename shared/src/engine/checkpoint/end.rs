@@ -8,7 +8,7 @@ use crate::api::Step;
 use crate::engine::checkpoint::{Phase, BUFFERS};
 use crate::engine::{Core, Owner, Piece, SEGS};
 use crate::fault::Fault;
-use crate::format::record::{Key, FREE_MAP};
+use crate::format::record::{GroupKey, FREE_MAP};
 use crate::format::superblock::{Extent, COPIES, EXTENTS};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
@@ -119,10 +119,9 @@ impl<P: Platform> Core<P> {
             return Ok(());
         }
         let frozen = self.layers.frozen().ok_or(crate::bug!())?;
-        let mut at = Key(u128::from(FREE_MAP.0) << 96);
-        while let Some(record) = frozen.next_from(at)? {
+        let mut at = frozen.walk(GroupKey { map: FREE_MAP, ..GroupKey::default() })?;
+        while let Some((record, _)) = frozen.step(&mut at)? {
             self.slots.reclaim(&record);
-            at = Key(record.key().0.saturating_add(1));
         }
         let root = self.checkpoint.root;
         self.layers.drop_frozen(root)?;

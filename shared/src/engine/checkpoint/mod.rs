@@ -21,8 +21,7 @@ use crate::api::Step;
 use crate::engine::{Commit, Core, Owner, Piece};
 use crate::fault::Fault;
 use crate::format::log::Counters;
-use crate::format::record::Key;
-use crate::map::{Builder, Root};
+use crate::map::{Builder, Cursor, Root};
 use crate::platform::Platform;
 use crate::units::{Dev, LogPos, PageNo, PAGE, PAGE_BYTES};
 
@@ -62,7 +61,7 @@ pub(crate) struct Checkpoint<P: Platform> {
     /// Of those, given out.
     pub(super) sent: u32,
     pub(super) io: u32,
-    pub(super) cursor: Key,
+    pub(super) cursor: Cursor,
     pub(super) index: u64,
     /// First page and number of the catalogue's pages.
     pub(super) catalog: (u64, u64),
@@ -114,7 +113,7 @@ impl<P: Platform> Checkpoint<P> {
             filled: 0,
             sent: 0,
             io: 0,
-            cursor: Key(0),
+            cursor: Cursor::END,
             index: 0,
             catalog: (u64::MAX, 0),
             counters: Counters::default(),
@@ -199,7 +198,8 @@ impl<P: Platform> Core<P> {
     /// Goes on with the checkpoint as far as it can.
     #[inline(never)]
     pub(crate) fn run_checkpoint(&mut self) {
-        if self.fenced.is_some() || !self.started {
+        let rests = self.checkpoint.phase == Phase::Idle && !self.checkpoint.wanted;
+        if self.fenced.is_some() || !self.started || rests {
             return;
         }
         // Bounded, so that one call does not keep requests waiting.

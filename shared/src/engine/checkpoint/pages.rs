@@ -7,7 +7,7 @@ use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::entity::{fill_page, Entity, PER_PAGE};
 use crate::format::page::Owner as PageOwner;
-use crate::format::record::Key;
+use crate::format::record::GroupKey;
 use crate::map::{pages_needed, Load, Miss, PageAlloc, Progress};
 use crate::mutants::Mutant;
 use crate::platform::Platform;
@@ -230,7 +230,8 @@ impl<P: Platform> Core<P> {
                 }
                 Ok(Progress::Done(root)) => {
                     c.root = root;
-                    c.cursor = Key(0);
+                    let frozen = self.layers.frozen().ok_or(crate::bug!())?;
+                    c.cursor = frozen.walk(GroupKey::default())?;
                     c.phase = Phase::Slots;
                     self.wake_walkers();
                     return Ok(());
@@ -256,13 +257,14 @@ impl<P: Platform> Core<P> {
         }
         let frozen = self.layers.frozen().ok_or(crate::bug!())?;
         for _ in 0..8192 {
-            let Some(record) = frozen.next_from(self.checkpoint.cursor)? else {
+            let Some((record, left)) = frozen.step(&mut self.checkpoint.cursor)? else {
                 self.checkpoint.index = 0;
                 self.checkpoint.phase = Phase::SlotPages;
                 return Ok(());
             };
-            self.slots.apply(&record)?;
-            self.checkpoint.cursor = Key(record.key().0.saturating_add(1));
+            for piece in record.only(left) {
+                self.slots.apply(&piece)?;
+            }
         }
         self.checkpoint.turns = self.checkpoint.turns.wrapping_add(1);
         Ok(())

@@ -2,7 +2,7 @@
 
 //! Finding groups and records in a delta.
 
-use super::node::{Entry, NONE};
+use super::node::NONE;
 use super::{Delta, HEIGHT_MAX};
 use crate::bug;
 use crate::fault::Fault;
@@ -50,6 +50,18 @@ impl Spot {
     }
 }
 
+/// How far a walk over the entries has come; good until the delta changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    leaf: u32,
+    pos: usize,
+}
+
+impl Cursor {
+    /// There is no other entry.
+    pub const END: Self = Self { leaf: NONE, pos: 0 };
+}
+
 impl<P: Platform> Delta<P> {
     /// The leaf where the first entry of the group `key` or of one after it stands, unless all of
     /// that leaf come before: then it is the first of the next leaf.
@@ -90,16 +102,6 @@ impl<P: Platform> Delta<P> {
         Ok(Some(Spot { leaf, pos, group }))
     }
 
-    /// The entry after this one, if it belongs to the same group.
-    pub(super) fn sibling(&self, spot: Spot) -> Result<Option<Spot>, Fault> {
-        let next = self.spot(spot.leaf, spot.pos.saturating_add(1))?;
-        Ok(next.filter(|next| next.group == spot.group))
-    }
-
-    pub(super) fn entry(&self, spot: Spot) -> Result<&Entry, Fault> {
-        self.leaf(spot.leaf)?.entries().get(spot.pos).ok_or(bug!())
-    }
-
     /// The first entry of the first group at or after `from`.
     pub fn find(&self, from: GroupKey) -> Result<Option<Spot>, Fault> {
         if self.is_empty() {
@@ -111,8 +113,8 @@ impl<P: Platform> Delta<P> {
     }
 
     /// Adds the records of the group that begins at `spot`, cut to the chunks of `allow`, to
-    /// `out`; those that only hide or free something are left out unless `all`. Gives all chunks
-    /// that the group speaks of.
+    /// `out`; those that only hide or free something are left out unless `all`. Gives the chunks
+    /// that the group speaks of: of `allow` all.
     pub fn collect(
         &self,
         spot: Spot,
@@ -120,20 +122,38 @@ impl<P: Platform> Delta<P> {
         all: bool,
         out: &mut Group,
     ) -> Result<u64, Fault> {
+        let mask = self.gather(spot, allow, all, out)?;
+        out.sort();
+        Ok(mask)
+    }
+
+    /// The same, the records in no order.
+    fn gather(&self, spot: Spot, allow: u64, all: bool, out: &mut Group) -> Result<u64, Fault> {
         let mut mask = 0;
-        let mut next = Some(spot);
-        while let Some(spot) = next {
-            let entry = self.entry(spot)?;
-            mask |= entry.live;
-            if entry.live & allow != 0 {
+        let (mut leaf, mut pos) = (spot.leaf, spot.pos);
+        while leaf != NONE {
+            let here = self.leaf(leaf)?;
+            let (end, more) = here.end_of(pos, spot.group);
+            for entry in here.entries.get(pos..end).unwrap_or_default() {
+                mask |= entry.live;
+                if entry.live & allow == 0 {
+                    continue;
+                }
                 let record = entry.record()?;
                 if all || record.kind.in_tree() {
                     for piece in record.only(entry.live & allow) {
-                        out.push(piece)?;
+                        out.append(piece)?;
                     }
                 }
+                // The masks are disjoint: nothing more to be found, if all was.
+                if mask & allow == allow {
+                    return Ok(mask);
+                }
             }
-            next = self.sibling(spot)?;
+            if !more {
+                break;
+            }
+            (leaf, pos) = (here.next, 0);
         }
         Ok(mask)
     }
@@ -151,36 +171,23 @@ impl<P: Platform> Delta<P> {
         Ok(self.find(from)?.map(|spot| spot.group()))
     }
 
-    /// The first record whose key is `from` or comes after it: a cursor over all records.
-    pub fn next_from(&self, from: Key) -> Result<Option<Record>, Fault> {
-        let mut group = from.group();
-        while let Some(spot) = self.find(group)? {
-            if let Some(record) = self.first_of(spot, from)? {
-                return Ok(Some(record));
-            }
-            let Some(after) = spot.group().after() else { break };
-            group = after;
-        }
-        Ok(None)
+    /// Begins a walk over all entries of the groups at or after `from`.
+    pub fn walk(&self, from: GroupKey) -> Result<Cursor, Fault> {
+        Ok(self.find(from)?.map_or(Cursor::END, |spot| Cursor { leaf: spot.leaf, pos: spot.pos }))
     }
 
-    /// The first record whose key comes after `key`.
-    pub fn next_after(&self, key: Key) -> Result<Option<Record>, Fault> {
-        key.0.checked_add(1).map_or(Ok(None), |next| self.next_from(Key(next)))
-    }
-
-    /// The first record of the group at `spot` whose key is not before `from`.
-    fn first_of(&self, spot: Spot, from: Key) -> Result<Option<Record>, Fault> {
-        let mut best: Option<Record> = None;
-        let mut next = Some(spot);
-        while let Some(spot) = next {
-            let entry = self.entry(spot)?;
-            let later = |piece: &Record| piece.key() >= from;
-            if let Some(piece) = entry.record()?.only(entry.live).find(later) {
-                best = best.filter(|best| best.key() < piece.key()).or(Some(piece));
-            }
-            next = self.sibling(spot)?;
+    /// The next entry of a walk, as a record and the chunks of it that are left
+    /// ([`Record::only`]): group by group, those of a group in no order.
+    pub fn step(&self, at: &mut Cursor) -> Result<Option<(Record, u64)>, Fault> {
+        if at.leaf == NONE {
+            return Ok(None);
         }
-        Ok(best)
+        let here = self.leaf(at.leaf)?;
+        let entry = here.entries().get(at.pos).ok_or(bug!())?;
+        at.pos = at.pos.saturating_add(1);
+        if at.pos >= here.len {
+            *at = Cursor { leaf: here.next, pos: 0 };
+        }
+        Ok(Some((entry.record()?, entry.live)))
     }
 }

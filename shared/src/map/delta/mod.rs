@@ -32,7 +32,7 @@ use crate::fault::Fault;
 use crate::platform::Platform;
 use node::{Inner, Leaf, INNER, LEAF, NONE};
 
-pub use find::Spot;
+pub use find::{Cursor, Spot};
 
 /// Levels at most, the leaves' among them; 16 to the 9th power of leaves fit in any case.
 const HEIGHT_MAX: usize = 10;

@@ -94,7 +94,7 @@ impl Entry {
     }
 
     /// Takes the chunks of `cut` away.
-    pub(super) fn cut(&mut self, cut: u64) -> Result<(), Fault> {
+    fn cut(&mut self, cut: u64) -> Result<(), Fault> {
         let record = self.record()?;
         self.live &= !cut;
         // INVARIANT: the mask is cut to what lies between the ends of `live`.
@@ -110,8 +110,30 @@ impl Entry {
         Ok(())
     }
 
+    /// Takes the chunks of `cut` away, and takes `record`, of the same group, in if it can; says
+    /// whether it has. Nothing may be left of it then.
+    pub(super) fn take(&mut self, cut: u64, record: Option<&Record>) -> Result<bool, Fault> {
+        if self.live & cut != 0 {
+            self.cut(cut)?;
+        }
+        let Some(record) = record else { return Ok(false) };
+        if self.live == 0 {
+            *self = Self::new(record);
+            return Ok(true);
+        }
+        self.absorb(record)
+    }
+
+    /// Whether it is worth asking whether it can take `record` in: no if they are of two kinds, or
+    /// their slots too far apart.
+    pub(super) fn may_absorb(&self, record: &Record) -> bool {
+        let Wide([_, low]) = self.key;
+        let near = self.slot.wrapping_sub(record.slot.0).wrapping_add(64) <= 128;
+        low & 0xFFFF == u64::from(record.kind as u8) && (near || !record.kind.has_slots())
+    }
+
     /// Takes `record`, of the same group, in, if both can be said in one.
-    pub(super) fn absorb(&mut self, record: &Record) -> Result<bool, Fault> {
+    fn absorb(&mut self, record: &Record) -> Result<bool, Fault> {
         if self.live != self.mask || self.live == 0 {
             return Ok(false);
         }
@@ -167,6 +189,17 @@ impl Leaf {
     /// Where the first entry of the group `key`, or of one after it, stands.
     pub(super) fn lower(&self, key: u128) -> usize {
         self.entries().partition_point(|entry| entry.key.get() < key)
+    }
+
+    /// Where those of the group `key` end of which one stands at `pos`; also says whether the next
+    /// leaf may have more of them.
+    pub(super) fn end_of(&self, pos: usize, key: u128) -> (usize, bool) {
+        let rest = self.entries().get(pos..).unwrap_or_default();
+        if rest.last().is_some_and(|last| last.group() == key) {
+            return (self.len, true);
+        }
+        let len = rest.iter().take_while(|entry| entry.group() == key).count();
+        (pos.saturating_add(len), false)
     }
 
     pub(super) fn insert(&mut self, pos: usize, entry: Entry) -> Result<(), Fault> {

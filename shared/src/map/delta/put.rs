@@ -2,7 +2,7 @@
 
 //! Putting records in and taking chunks out.
 
-use super::node::{at, Entry};
+use super::node::{at, Entry, NONE};
 use super::{Delta, Spot};
 use crate::bug;
 use crate::fault::Fault;
@@ -62,39 +62,36 @@ impl<P: Platform> Delta<P> {
         record: Option<&Record>,
     ) -> Result<Overlay, Fault> {
         let mut outcome = Overlay::default();
-        let mut next = first;
-        while let Some(spot) = next {
-            let wanted = record.filter(|_| !outcome.placed);
-            let (dead, placed) = self.change(spot, |entry| {
-                if entry.live & mask != 0 {
-                    entry.cut(mask)?;
+        let Some(Spot { mut leaf, mut pos, group }) = first else { return Ok(outcome) };
+        let (mut wanted, mut left) = (record, mask);
+        while leaf != NONE {
+            let here = self.leaves.get_mut(at(leaf)).ok_or(bug!())?;
+            let (end, more) = here.end_of(pos, group);
+            for entry in here.entries.get_mut(pos..end).unwrap_or_default() {
+                // Most entries of a group have nothing to do with the record.
+                let hit = entry.live & mask;
+                if hit == 0 && !wanted.is_some_and(|record| entry.may_absorb(record)) {
+                    continue;
                 }
-                let Some(record) = wanted else { return Ok(false) };
-                if entry.live == 0 {
-                    *entry = Entry::new(record);
-                    return Ok(true);
+                left &= !hit;
+                let before = entry.weight()?.1;
+                if entry.take(mask, wanted)? {
+                    outcome.placed = true;
+                    wanted = None;
                 }
-                entry.absorb(record)
-            })?;
-            outcome.placed |= placed;
-            outcome.dead = outcome.dead.saturating_add(usize::from(dead));
-            next = self.sibling(spot)?;
+                let after = entry.weight()?.1;
+                self.weight = self.weight.saturating_sub(before).saturating_add(after);
+                outcome.dead = outcome.dead.saturating_add(usize::from(entry.live == 0));
+                // The masks are disjoint: nothing more to be cut, if all was.
+                if wanted.is_none() && left == 0 {
+                    return Ok(outcome);
+                }
+            }
+            if !more {
+                break;
+            }
+            (leaf, pos) = (here.next, 0);
         }
         Ok(outcome)
-    }
-
-    /// Lets `change` work on an entry and keeps the sums; says whether nothing is left of it.
-    fn change(
-        &mut self,
-        spot: Spot,
-        change: impl FnOnce(&mut Entry) -> Result<bool, Fault>,
-    ) -> Result<(bool, bool), Fault> {
-        let leaf = self.leaves.get_mut(at(spot.leaf)).ok_or(bug!())?;
-        let entry = leaf.entries.get_mut(spot.pos).ok_or(bug!())?;
-        let before = entry.weight()?.1;
-        let result = change(entry)?;
-        let after = entry.weight()?.1;
-        self.weight = self.weight.saturating_sub(before).saturating_add(after);
-        Ok((entry.live == 0, result))
     }
 }

@@ -6,7 +6,7 @@
 use super::node::NONE;
 use super::{Delta, INNER, LEAF};
 use crate::fault::Fault;
-use crate::format::record::{GroupKey, Key, Kind, Record};
+use crate::format::record::{GroupKey, Kind, Record};
 use crate::map::model::{freed, group, mask, record, Model, Spread, FIRST};
 use crate::map::Group;
 use crate::platform::Platform;
@@ -93,11 +93,14 @@ impl<P: Platform> Delta<P> {
     /// All records, by the cursor.
     fn scan(&self) -> Model {
         let mut model = Model::default();
-        let mut next = self.next_from(Key(0)).unwrap();
-        while let Some(record) = next {
-            model.add(&[record]);
-            next = self.next_after(record.key()).unwrap();
-            assert!(next.is_none_or(|next| next.key() > record.key()));
+        let mut at = self.walk(FIRST).unwrap();
+        let mut last = FIRST;
+        while let Some((record, left)) = self.step(&mut at).unwrap() {
+            assert!(record.group() >= last);
+            last = record.group();
+            let pieces: Vec<_> = record.only(left).collect();
+            assert!(!pieces.is_empty());
+            model.add(&pieces);
         }
         model
     }
@@ -264,7 +267,8 @@ fn neighbours_become_one() {
         delta.put(one(6, bit, 100 + u64::from(bit))).unwrap();
     }
     assert_eq!(delta.len(), 2);
-    assert_eq!(delta.next_from(Key(0)).unwrap().map(|r| (r.mask, r.slot.0)), Some((u64::MAX, 100)));
+    let first = delta.step(&mut delta.walk(FIRST).unwrap()).unwrap();
+    assert_eq!(first.map(|(r, left)| (r.mask, r.slot.0, left)), Some((u64::MAX, 100, u64::MAX)));
 }
 
 #[test]
