@@ -8,6 +8,7 @@
 //! are completed together, or with `one` each by itself. Under
 //! `valgrind --tool=callgrind --toggle-collect='*measured*'` the total is what the core took for
 //! those requests alone.
+#![expect(clippy::cast_possible_truncation, reason = "all that there is fits in memory")]
 
 use std::collections::VecDeque;
 
