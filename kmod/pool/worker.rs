@@ -42,7 +42,7 @@ use crate::{
 const TICK_MS: u32 = 100;
 
 /// Turns in a row, before others on this processor get one.
-const TURNS: u32 = 64;
+const TURNS: u32 = 16;
 
 impl_has_work! {
     impl HasWork<Self, 0> for Pool { self.work }
