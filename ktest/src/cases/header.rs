@@ -184,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn disks_that_lose_their_power_are_alone() {
+        let text = "# SPDX\n#\n# title: t\n# time: 5\n# lossy: 16M\n# disks: 64M\n";
+        let case = Case::parse("some", text).unwrap();
+        let media: Vec<_> = case.disks.iter().map(|disk| disk.medium).collect();
+        assert_eq!(media, [Medium::Lossy, Medium::File]);
+        assert!(case.alone);
+    }
+
+    #[test]
     fn what_is_wrong_in_a_header_is_refused() {
         let of = |lines: &str| {
             let text = format!("# SPDX\n#\n# title: t\n# time: 5\n{lines}\n");

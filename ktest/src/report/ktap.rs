@@ -157,6 +157,15 @@ mod tests {
     }
 
     #[test]
+    fn orders_about_the_power_are_read() {
+        let ms = Duration::from_millis;
+        assert_eq!(read("    # power: cut in 700"), Told::Power(Order::Cut(ms(700))));
+        assert_eq!(read("    # power: off in 1"), Told::Power(Order::Off(ms(1))));
+        assert_eq!(read("    # power: on"), Told::Power(Order::On));
+        assert_eq!(read("    # power: cut"), Told::Nothing);
+    }
+
+    #[test]
     fn what_is_no_result_is_passed_over() {
         for line in ["", "okay 1 x", "ok x", "not ok", "[    1.0] ok 1", "1..", "# a word"] {
             assert_eq!(read(line), Told::Nothing, "{line:?}");
