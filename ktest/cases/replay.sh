@@ -10,8 +10,8 @@
 # and compared with the record up to there.
 . /ktest/cases/lib.sh
 
-SECONDS_OF_LOAD=${SECONDS_OF_LOAD:-3}
-EVERY=${EVERY:-8}
+SECONDS_OF_LOAD=${SECONDS_OF_LOAD:-8}
+EVERY=${EVERY:-4}
 below=$1 log=$2 copy=$3 journal=$4 cow_low=$5 cow_high=$6
 all=$(blockdev --getsz "$below")
 size=32768

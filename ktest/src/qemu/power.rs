@@ -61,7 +61,8 @@ impl Power {
             lossy.arg(format!("d{number}={}:{}", file.display(), disk.block_bytes));
         }
         if self.disks.iter().any(|(_, disk)| disk.medium == Medium::Forgetful) {
-            lossy.arg("--forget-flushes");
+            // What is older is written back all the same, as by any disk.
+            lossy.args(["--forget-flushes", "--cache", "1M"]);
         }
         self.seed += 1;
         lossy.args(["--seed", &self.seed.to_string()]);

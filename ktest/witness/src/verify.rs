@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use crate::model::{Event, State, Table};
 use crate::pool;
 
-/// Snapshots that `rwsnap restore` takes by itself.
-pub(crate) const UNDO: &str = "@before-restore";
+/// Whether it is a snapshot that `rwsnap restore` takes by itself.
+pub(crate) fn is_of_a_restore(name: &str) -> bool {
+    name.contains("@before-restore") || name.contains("@restored-")
+}
 
 /// Faults that are told; there may be many more.
 const TOLD: usize = 5;
@@ -61,7 +63,7 @@ pub(crate) fn verify(state: &State) -> Result<Found, String> {
         if flags.contains("given-up") || flags.contains("damaged") || flags.contains("offline") {
             found.wrong(format!("{name} is {flags}"));
         }
-        if name.contains(UNDO) {
+        if is_of_a_restore(name) {
             continue;
         }
         if !expected.contains(&name) && !may_be_new(state, name) {

@@ -15,7 +15,7 @@ use crate::journal::Journal;
 use crate::model::{Event, Piece};
 use crate::pool::{self, rwsnap};
 use crate::sector::mix;
-use crate::verify::{unlike, UNDO};
+use crate::verify::{is_of_a_restore, unlike};
 
 const PROD: &str = "prod";
 const SNAPSHOTS_MAX: usize = 6;
@@ -280,7 +280,7 @@ impl Work {
 
 /// Gives up what restores have kept to be undone.
 pub(crate) fn tidy() -> Result<(), String> {
-    for (name, _) in pool::list()?.iter().filter(|(name, _)| name.contains(UNDO)) {
+    for (name, _) in pool::list()?.iter().filter(|(name, _)| is_of_a_restore(name)) {
         if let Err(why) = rwsnap(&["destroy", "--defer", name]) {
             println!("{name} stays: {why}");
         }
