@@ -30,13 +30,15 @@ random() {
     witness random "$1" "$KTEST_SEED$cut"
 }
 
-# The workload until the power is gone; a clone for fio is made anew each time.
+# work ORDER: the workload until the power is gone; a clone for fio is made anew each time.
 work() {
+    : >"$W/fio"
     rwsnap destroy fio >/dev/null 2>&1
     newest=$(rwsnap list -H -t snapshot -o name | grep '^prod@s' | tail -n 1)
     if [ -n "$newest" ] && rwsnap clone "$newest" fio; then
         load fio 12M 600 "$(dev fio)" >"$W/fio" 2>&1 &
     fi
+    power "$1" in $((300 * SLOWNESS + $(random $((3000 * SLOWNESS)))))
     witness work "$journal" --seconds 60 --seed "$KTEST_SEED$cut" --probe "$low"
     rc=$?
     wait
@@ -75,15 +77,12 @@ fi
 while [ "$cut" -lt "$CUTS" ]; do
     cut=$((cut + 1))
     cut_counted $cut
-    moment=$((400 * SLOWNESS + $(random $((4000 * SLOWNESS)))))
     if [ $((cut % OFF)) = 0 ]; then
-        power off in $moment
-        work
+        work off
         # No power, no end.
         sleep 600
     fi
-    power cut in $moment
-    must "cut $cut: nothing is wrong until the power goes" work
+    must "cut $cut: nothing is wrong until the power goes" work cut
     fails "cut $cut: it is gone" has_power "$save"
     wait_for "cut $cut: the pool can be detached" 30 rwsnap detach tank
     power on
