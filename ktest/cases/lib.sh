@@ -302,6 +302,26 @@ read_at() {
     dd if="$1" of=/dev/null bs=4k skip="$2" count="$3" iflag=direct
 }
 
+# --- Power
+
+# power ORDER: of the disks that a case has as `lossy`: `cut in MS`, `on`; or `off in MS`, which
+# ends the guest as well. It lives again then; $KTEST_LIFE counts.
+power() {
+    say "    # power: $*"
+}
+
+# The disk answers, or not.
+has_power() {
+    dd if="$1" of=/dev/null bs=4k count=1 iflag=direct
+}
+
+# forget DISK...: what the page cache remembers of them.
+forget() {
+    for disk; do
+        blockdev --flushbufs "$disk"
+    done
+}
+
 # --- The end
 
 at_rest() {

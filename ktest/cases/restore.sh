@@ -25,7 +25,7 @@ tuesday=$(sum "$prod")
 must "another snapshot" rwsnap snapshot prod@tuesday
 
 must "production is restored from Monday, slowly" \
-    rwsnap restore prod --from prod@monday --rate 1M/s
+    rwsnap restore prod --from prod@monday --rate 64K/s
 is "it reads as Monday at once" "$monday" sum "$prod"
 must "its progress is told" rwsnap restore prod --status
 mounted "$prod" /mnt/prod

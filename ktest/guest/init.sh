@@ -30,8 +30,10 @@ parameter() {
     sed 's/ /\n/g' /proc/cmdline | sed -n "s/^$1=//p"
 }
 
-KTEST_KERNEL=$(parameter ktest.kernel)
-export KTEST_KERNEL
+# A guest that lost its power lives again, with the disks it had.
+KTEST_KERNEL=$(parameter ktest.kernel) KTEST_LIFE=$(parameter ktest.life)
+KTEST_SEED=$(parameter ktest.seed)
+export KTEST_KERNEL KTEST_LIFE KTEST_SEED
 
 end() {
     sync
@@ -65,7 +67,7 @@ case_run() {
     name=$1
     shift
     number=$((number + 1))
-    for disk; do
+    [ "$KTEST_LIFE" != 1 ] || for disk; do
         blkdiscard -z -f "$disk"
     done
     udevadm settle --timeout=30

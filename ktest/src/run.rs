@@ -7,8 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::cases::plan::{boots, Boot};
-use crate::cases::{self, Case, Disk};
-use crate::command::{command, quietly, say};
+use crate::cases::{self, Case, Disk, Medium};
+use crate::command::{command, output, quietly, say};
 use crate::failure::{fail, Context, Result};
 use crate::initramfs::{self, Built};
 use crate::kernel::Kind;
@@ -19,19 +19,45 @@ use crate::qemu::accel::{self, Accel};
 use crate::qemu::{watch, Machine};
 use crate::report::{self, Ending, Outcome};
 
-/// The `rwsnap` program, built for release.
-fn program() -> Result<PathBuf> {
+/// The project's programs for the guest, built for release, and their places there.
+fn programs() -> Result<Vec<(PathBuf, &'static str)>> {
+    let claims = claims()?;
     let mut build = command("cargo")?;
-    build.args(["build", "--release", "--locked", "--quiet", "--package", "rwsnap"]);
+    build.args(["build", "--release", "--locked", "--quiet"]);
+    build.args(["-p", "rwsnap-replay", "-p", "rwsnap-witness"]);
     quietly(build.current_dir(places::project()))?;
-    Ok(places::target().join("release/rwsnap"))
+    let built = |name: &str| places::target().join("release").join(name);
+    Ok(vec![
+        (built("rwsnap"), "usr/bin/rwsnap"),
+        (built("replay-log"), "usr/bin/replay-log"),
+        (built("witness"), "usr/bin/witness"),
+        (claims, "claims"),
+    ])
+}
+
+/// The binary that carries out the scenarios of the claims; Cargo gives it a name of its own. The
+/// `rwsnap` program is built along.
+fn claims() -> Result<PathBuf> {
+    let mut build = command("cargo")?;
+    build.args(["test", "--release", "--locked", "--quiet", "-p", "rwsnap", "--test", "claims"]);
+    build.args(["--no-run", "--message-format", "json"]);
+    let said = output(build.current_dir(places::project()))?;
+    let named = |line: &&str| line.contains(r#""name":"claims""#);
+    let file = said.lines().rev().filter(named).find_map(|line| {
+        let (_, rest) = line.split_once(r#""executable":""#)?;
+        rest.split_once('"').map(|(path, _)| PathBuf::from(path))
+    });
+    match file {
+        Some(file) => Ok(file),
+        None => fail("Cargo does not say where the test `claims` lies"),
+    }
 }
 
 /// Builds all that a boot needs.
 fn ready(kind: Kind, with_module: bool) -> Result<Machine> {
     let kernel = machine::setup(kind)?;
     let module = if with_module { Some(module::build(&kernel)?) } else { None };
-    let built = Built { program: program()?, module: module.clone() };
+    let built = Built { programs: programs()?, module: module.clone() };
     let initramfs = places::work(kind, "")?.join("initramfs");
     initramfs::pack(&kernel, &built, &initramfs)?;
     let mut machine = Machine { kernel, module, initramfs, accel: Accel::Tcg };
@@ -104,7 +130,7 @@ fn all(machine: &Machine, chosen: Vec<Case>) -> Result<Vec<Outcome>> {
 /// A prompt in the guest; the module is there if it can be built.
 pub(crate) fn shell(kind: Kind) -> Result<bool> {
     let machine = ready(kind, module::is_there())?;
-    let disks = vec![Disk { bytes: 1 << 30, block_bytes: 512 }; 4];
+    let disks = vec![Disk { medium: Medium::File, bytes: 1 << 30, block_bytes: 512 }; 4];
     let boot = Boot { cases: Vec::new(), disks, memory_bytes: 2 << 30 };
     let mut qemu = machine.shell(&boot, &places::work(kind, "shell")?)?;
     say("disks are vda to vdd; `poweroff -f` or Ctrl-A X ends it");

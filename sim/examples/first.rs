@@ -62,7 +62,7 @@ fn device(size: usize) -> Device {
 }
 
 struct World {
-    core: Core<Host>,
+    core: Box<Core<Host>>,
     save: Vec<u8>,
     /// Steps that were given out and not completed.
     open: VecDeque<(StepId, Step)>,

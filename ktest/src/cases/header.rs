@@ -5,6 +5,8 @@
 //! ```text
 //! # title: a pool on virtio disks, from making it to taking it apart
 //! # disks: 256M 512M:4096      sizes, with the logical block if it is not 512
+//! # lossy: 64M 256M            more of them, whose power can be cut (`qemu::power`); implies alone
+//! # forgetful: 64M 256M        the same, and flushes make nothing durable
 //! # time: 60                   seconds that it may take on the plain kernel
 //! # kernel: both               plain, debug or both
 //! # memory: 512M               of the guest, if it is not the usual
@@ -19,9 +21,22 @@ use crate::kernel::Kind;
 /// The guest's memory, if a case does not say.
 const MEMORY: u64 = 2 << 30;
 
+/// What is behind a disk.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Medium {
+    /// A file.
+    File,
+    /// `rwsnap lossy`.
+    Lossy,
+    /// The same, and flushes make nothing durable.
+    Forgetful,
+}
+
 /// A disk that a case wants; an empty one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Disk {
+    /// What is behind it.
+    pub(crate) medium: Medium,
     /// Its size.
     pub(crate) bytes: u64,
     /// Its logical block.
@@ -79,9 +94,9 @@ impl Case {
         let value = value.trim();
         match (key, value) {
             ("title", _) => self.title = value.to_owned(),
-            ("disks", _) => {
-                self.disks = value.split_whitespace().map(disk).collect::<Result<_>>()?;
-            }
+            ("disks", _) => self.wants(Medium::File, value)?,
+            ("lossy", _) => self.wants(Medium::Lossy, value)?,
+            ("forgetful", _) => self.wants(Medium::Forgetful, value)?,
             ("time", _) => match value.parse() {
                 Ok(seconds) => self.limit_s = seconds,
                 Err(_) => return fail("seconds are expected"),
@@ -97,6 +112,14 @@ impl Case {
         }
         Ok(())
     }
+
+    fn wants(&mut self, medium: Medium, sizes: &str) -> Result {
+        for size in sizes.split_whitespace() {
+            self.disks.push(disk(medium, size)?);
+        }
+        self.alone |= medium != Medium::File;
+        Ok(())
+    }
 }
 
 /// The lines of the first paragraph after the licence, without `# `.
@@ -107,11 +130,11 @@ fn paragraph(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// `256M`, `512M:4096`.
-fn disk(text: &str) -> Result<Disk> {
+fn disk(medium: Medium, text: &str) -> Result<Disk> {
     let (bytes, block) = text.split_once(':').unwrap_or((text, "512"));
     match block.parse() {
         Ok(block_bytes @ (512 | 1024 | 2048 | 4096)) => {
-            Ok(Disk { bytes: size(bytes)?, block_bytes })
+            Ok(Disk { medium, bytes: size(bytes)?, block_bytes })
         }
         _ => fail(format!("{text}: the block is 512 to 4096")),
     }
@@ -143,8 +166,8 @@ mod tests {
                     # module: no\n# alone\n# full\n#\n# prose: is not read\n\necho\n# time: 7\n";
         let case = Case::parse("some", text).unwrap();
         let disks = vec![
-            Disk { bytes: 256 << 20, block_bytes: 512 },
-            Disk { bytes: 1 << 30, block_bytes: 4096 },
+            Disk { medium: Medium::File, bytes: 256 << 20, block_bytes: 512 },
+            Disk { medium: Medium::File, bytes: 1 << 30, block_bytes: 4096 },
         ];
         let wanted = Case {
             name: "some".into(),
@@ -158,6 +181,15 @@ mod tests {
             full: true,
         };
         assert_eq!(case, wanted);
+    }
+
+    #[test]
+    fn disks_that_lose_their_power_are_alone() {
+        let text = "# SPDX\n#\n# title: t\n# time: 5\n# lossy: 16M\n# disks: 64M\n";
+        let case = Case::parse("some", text).unwrap();
+        let media: Vec<_> = case.disks.iter().map(|disk| disk.medium).collect();
+        assert_eq!(media, [Medium::Lossy, Medium::File]);
+        assert!(case.alone);
     }
 
     #[test]

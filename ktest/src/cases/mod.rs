@@ -11,7 +11,7 @@ use crate::failure::{fail, Context, Result};
 use crate::kernel::Kind;
 use crate::places;
 
-pub(crate) use header::{Case, Disk};
+pub(crate) use header::{Case, Disk, Medium};
 
 /// What cases source; it is none itself.
 const LIBRARY: &str = "lib";

@@ -24,8 +24,8 @@ struct Root<W: Write>(Archive<W>);
 
 /// What goes in that was built here.
 pub(crate) struct Built {
-    /// The `rwsnap` program.
-    pub(crate) program: PathBuf,
+    /// Programs, and their places in the guest.
+    pub(crate) programs: Vec<(PathBuf, &'static str)>,
     /// `rwsnap.ko`, if the cases need it.
     pub(crate) module: Option<PathBuf>,
 }
@@ -153,13 +153,15 @@ pub(crate) fn pack(kernel: &Kernel, built: &Built, to: &Path) -> Result {
     Ok(())
 }
 
-/// The project's own: the program, the module, the cases, and `/init`.
+/// The project's own: programs, the module, the cases, and `/init`.
 fn ours<W: Write>(root: &mut Root<W>, built: &Built) -> Result {
-    let stripped = built.program.with_extension("stripped");
-    quietly(command("strip")?.arg("-o").arg(&stripped).arg(&built.program))?;
-    root.put(&stripped, "usr/bin/rwsnap")?;
-    root.libraries(&stripped)?;
-    fs::remove_file(&stripped).about(&stripped)?;
+    for (program, at) in &built.programs {
+        let stripped = program.with_extension("stripped");
+        quietly(command("strip")?.arg("-o").arg(&stripped).arg(program))?;
+        root.put(&stripped, at)?;
+        root.libraries(&stripped)?;
+        fs::remove_file(&stripped).about(&stripped)?;
+    }
     if let Some(module) = &built.module {
         root.put(module, "ktest/rwsnap.ko")?;
     }

@@ -9,7 +9,7 @@ use std::env;
 use std::fs;
 use std::time::Duration;
 
-use super::{watch, Machine};
+use super::{watch, Life, Machine};
 use crate::cases::plan::Boot;
 use crate::command::say;
 use crate::failure::{fail, Context, Result};
@@ -76,7 +76,8 @@ fn attempt(machine: &mut Machine) -> Result<Accel> {
     machine.accel = Accel::Kvm;
     let nothing = Boot { cases: Vec::new(), disks: Vec::new(), memory_bytes: 2 << 30 };
     let folder = places::work(machine.kernel.kind, "trial")?;
-    let (mut qemu, traces) = machine.boot(&nothing, &folder)?;
+    let traces = Machine::prepare(&nothing, &folder)?;
+    let mut qemu = machine.boot(&nothing, &folder, &traces, Life { number: 1, seed: 0 })?;
     let works = watch::reports_within(&mut qemu, &traces, TRIAL)?;
     if !works {
         say("/dev/kvm is there and does not run the guest: QEMU runs it without (TCG)");

@@ -4,6 +4,7 @@
 
 pub(crate) mod accel;
 mod disk;
+mod power;
 pub(crate) mod watch;
 
 use std::fs;
@@ -27,6 +28,15 @@ pub(crate) struct Machine {
     pub(crate) initramfs: PathBuf,
     /// What runs its instructions.
     pub(crate) accel: Accel,
+}
+
+/// One of the lives of a guest.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    /// The first is 1.
+    number: u32,
+    /// What cases draw their random numbers from.
+    seed: u64,
 }
 
 /// What a boot leaves behind.
@@ -61,18 +71,28 @@ impl Machine {
         Ok(qemu)
     }
 
-    /// The machine for a boot; its traces and disks go to a folder.
-    fn boot(&self, boot: &Boot, folder: &Path) -> Result<(Command, Traces)> {
+    /// Makes a folder ready for a boot's traces and disks.
+    fn prepare(boot: &Boot, folder: &Path) -> Result<Traces> {
         let traces = Traces::of(&places::empty_folder(folder)?)?;
+        disk::create(&boot.disks, folder)?;
+        Ok(traces)
+    }
+
+    /// The machine for a boot. The guest lives again if it lost its power: it finds its disks as
+    /// they are, and its traces go on.
+    fn boot(&self, boot: &Boot, folder: &Path, traces: &Traces, life: Life) -> Result<Command> {
         let kind = self.kernel.kind.name();
-        let told = format!("ktest.kernel={kind} ktest.run={}", boot.told());
+        let Life { number, seed } = life;
+        let lives = format!("ktest.life={number} ktest.seed={seed}");
+        let told = format!("ktest.kernel={kind} {lives} ktest.run={}", boot.told());
         let mut qemu = self.qemu(boot.memory_bytes, &told)?;
-        qemu.args(["-serial", &format!("file:{}", traces.console.display())]);
+        let to = |id: &str, file: &Path| format!("file,id={id},append=on,path={}", file.display());
+        qemu.args(["-chardev", &to("console", &traces.console), "-serial", "chardev:console"]);
         qemu.args(["-device", "virtio-serial-pci"]);
-        qemu.args(["-chardev", &format!("file,id=ktap,path={}", traces.ktap.display())]);
+        qemu.args(["-chardev", &to("ktap", &traces.ktap)]);
         qemu.args(["-device", "virtserialport,chardev=ktap,name=ktap"]);
-        disk::attach(&mut qemu, &boot.disks, folder)?;
-        Ok((qemu, traces))
+        disk::attach(&mut qemu, &boot.disks, folder);
+        Ok(qemu)
     }
 
     /// A prompt in a guest with some disks.
@@ -81,7 +101,8 @@ impl Machine {
         let kind = self.kernel.kind.name();
         let mut qemu = self.qemu(boot.memory_bytes, &format!("quiet ktest.kernel={kind}"))?;
         qemu.args(["-serial", "mon:stdio"]);
-        disk::attach(&mut qemu, &boot.disks, folder)?;
+        disk::create(&boot.disks, folder)?;
+        disk::attach(&mut qemu, &boot.disks, folder);
         Ok(qemu)
     }
 }

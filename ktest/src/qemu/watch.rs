@@ -2,18 +2,20 @@
 
 //! Watches a boot: takes in what the guest reports, and ends a guest that hangs.
 
+use std::env;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::{disk, Machine, Traces};
+use super::power::Power;
+use super::{disk, Life, Machine, Traces};
 use crate::cases::plan::Boot;
-use crate::command::{tail, text};
+use crate::command::{say, tail, text};
 use crate::failure::{Context, Result};
-use crate::report::ktap::{self, Lines, Told};
+use crate::report::ktap::{self, Lines, Order, Told};
 use crate::report::{Ending, Outcome};
 
 /// How long the guest may take to its first case, and from its last one to its end, on the plain
@@ -30,7 +32,7 @@ struct Guest(Child);
 impl Guest {
     fn start(qemu: &mut Command, folder: &Path) -> Result<Self> {
         let said = folder.join("qemu.log");
-        let said = File::create(&said).about(&said)?;
+        let said = File::options().create(true).append(true).open(&said).about(&said)?;
         let child =
             qemu.stdout(Stdio::null()).stderr(said).spawn().context("qemu-system-x86_64")?;
         Ok(Self(child))
@@ -73,11 +75,16 @@ struct Watch<'a> {
     outcomes: Vec<Outcome>,
     /// When the guest started, or the last case ended.
     idle_since: Instant,
+    /// What the guest asked for and did not get yet.
+    orders: Vec<Order>,
 }
 
 impl Watch<'_> {
     fn take(&mut self, told: Told) {
         match (told, &mut self.current) {
+            // The guest lives again, and so does the case.
+            (Told::Begins(name), Some(current)) if current.outcome.name == name => {}
+            (Told::Power(order), _) => self.orders.push(order),
             (Told::Begins(name), _) => {
                 self.current = Some(Current { outcome: self.fresh(&name), began: Instant::now() });
             }
@@ -160,30 +167,51 @@ impl Watch<'_> {
     }
 }
 
+/// What random numbers are drawn from: `KTEST_SEED`, or the time.
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.map_or(1, |time| time.as_secs());
+    env::var("KTEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(now)
+}
+
 /// Boots, and returns how the cases ended that the guest came to.
 pub(crate) fn run(machine: &Machine, boot: &Boot, folder: &Path) -> Result<Vec<Outcome>> {
-    let (mut qemu, traces) = machine.boot(boot, folder)?;
-    let mut guest = Guest::start(&mut qemu, folder)?;
+    let traces = Machine::prepare(boot, folder)?;
+    let mut life = Life { number: 1, seed: seed() };
+    let mut power = Power::on(&boot.disks, folder, life.seed)?;
+    if power.is_lossy() {
+        say(format!("KTEST_SEED={}", life.seed));
+    }
+    let mut guest = Guest::start(&mut machine.boot(boot, folder, &traces, life)?, folder)?;
     let mut report = File::open(&traces.ktap).about(&traces.ktap)?;
     let idle_since = Instant::now();
-    let mut watch = Watch { machine, boot, current: None, outcomes: Vec::new(), idle_since };
+    let (current, outcomes, orders) = (None, Vec::new(), Vec::new());
+    let mut watch = Watch { machine, boot, current, outcomes, idle_since, orders };
     let mut lines = Lines::default();
     loop {
         let over = guest.is_over()?;
         let mut bytes = Vec::new();
         report.read_to_end(&mut bytes)?;
         lines.feed(&bytes).iter().for_each(|line| watch.take(ktap::read(line)));
-        if over {
+        for order in watch.orders.drain(..) {
+            power.take(order)?;
+        }
+        if power.is_time()? {
+            drop(guest);
+            power.back()?;
+            life.number += 1;
+            lines.feed(b"\n");
+            guest = Guest::start(&mut machine.boot(boot, folder, &traces, life)?, folder)?;
+        } else if over {
             watch.cut(&Ending::Died);
             break;
-        }
-        if watch.is_late() {
+        } else if watch.is_late() {
             watch.cut(&Ending::Hung);
             break;
         }
         sleep(PAUSE);
     }
-    drop(guest);
+    drop((guest, power));
     disk::remove(folder, &boot.disks);
     for outcome in watch.outcomes.iter().filter(|outcome| !outcome.is_well()) {
         show_console(outcome, &traces, folder)?;

@@ -16,6 +16,32 @@
 //!
 //! A case is under way from its `# Subtest:` to its own result.
 
+use std::time::Duration;
+
+/// What a case wants done to the disks whose power can be cut, and to the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    /// `# power: cut in 700`: the disks', after so many milliseconds.
+    Cut(Duration),
+    /// `# power: off in 700`: the guest's, too; it starts again then, with the disks it had.
+    Off(Duration),
+    /// `# power: on`: that of the disks comes back.
+    On,
+}
+
+impl Order {
+    fn read(text: &str) -> Option<Self> {
+        let (verb, rest) = text.split_once(" in ").unwrap_or((text, ""));
+        let time = rest.parse().map(Duration::from_millis);
+        match (verb, time) {
+            ("cut", Ok(time)) => Some(Self::Cut(time)),
+            ("off", Ok(time)) => Some(Self::Off(time)),
+            ("on", _) => Some(Self::On),
+            _ => None,
+        }
+    }
+}
+
 /// What a line told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Told {
@@ -30,6 +56,8 @@ pub(crate) enum Told {
         /// What was shown.
         title: String,
     },
+    /// What is to become of the power.
+    Power(Order),
     /// A remark on the step before.
     Remark(String),
     /// A case is over.
@@ -52,6 +80,9 @@ pub(crate) fn read(line: &str) -> Told {
     let nested = inner.len() < line.len();
     if let Some(name) = inner.strip_prefix("# Subtest:") {
         return Told::Begins(name.trim().to_owned());
+    }
+    if let Some(order) = inner.strip_prefix("# power: ").filter(|_| nested) {
+        return Order::read(order).map_or(Told::Nothing, Told::Power);
     }
     if let Some(remark) = inner.strip_prefix("# ").filter(|_| nested) {
         return Told::Remark(remark.to_owned());
@@ -123,6 +154,15 @@ mod tests {
         assert_eq!(read("ok 1 basic"), ends("basic", true, None));
         assert_eq!(read("not ok 2 basic"), ends("basic", false, None));
         assert_eq!(read("ok 3 xfs # SKIP no room"), ends("xfs", true, Some("no room")));
+    }
+
+    #[test]
+    fn orders_about_the_power_are_read() {
+        let ms = Duration::from_millis;
+        assert_eq!(read("    # power: cut in 700"), Told::Power(Order::Cut(ms(700))));
+        assert_eq!(read("    # power: off in 1"), Told::Power(Order::Off(ms(1))));
+        assert_eq!(read("    # power: on"), Told::Power(Order::On));
+        assert_eq!(read("    # power: cut"), Told::Nothing);
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub(super) struct Lossy {
     /// How much each disk holds before it writes back
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = args::size)]
     cache: u64,
+    /// Broken disks: flushes make nothing durable. A test that does not notice it is none
+    #[arg(long)]
+    forget_flushes: bool,
 }
 
 impl Lossy {
@@ -45,12 +48,12 @@ impl Lossy {
             return Err(Failure::usage("two disks have the same name"));
         }
         let uris: Vec<_> = names.into_iter().map(|name| self.nbd.uri(name)).collect();
-        let Self { disks: images, seed, cache, .. } = self;
+        let Self { disks: images, seed, cache, forget_flushes, .. } = self;
         let ready = || {
             uris.iter().for_each(|uri| println!("{uri}"));
             println!("rwsnap: ready");
         };
-        let ending = run(&Options { socket, images, seed, cache }, ready);
+        let ending = run(&Options { socket, images, seed, cache, forget_flushes }, ready);
         if let Ending::Cut(Losses { lost, kept, torn }) = ending.map_err(Failure::io("serve"))? {
             println!("cut: {lost} writes lost, {kept} kept, {torn} torn");
         }

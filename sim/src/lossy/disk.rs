@@ -136,12 +136,20 @@ pub(super) struct Disk {
     held: u64,
     arrived: u64,
     writes: Vec<Write>,
+    /// Whether it says of a flush that it is done, and does nothing.
+    forgetful: bool,
 }
 
 impl Disk {
     /// A disk of which all is durable.
     pub(super) fn new(file: File, block: u32, cache: u64) -> Self {
-        Self { file, block: block.into(), cache, held: 0, arrived: 0, writes: Vec::new() }
+        let (block, writes) = (block.into(), Vec::new());
+        Self { file, block, cache, held: 0, arrived: 0, writes, forgetful: false }
+    }
+
+    /// From now on flushes and FUA make nothing durable: a broken disk, to be noticed.
+    pub(super) fn forget_flushes(&mut self) {
+        self.forgetful = true;
     }
 
     /// Reads the newest.
@@ -166,7 +174,7 @@ impl Disk {
         let from = self.writes.partition_point(|write| write.id < first);
         for write in self.writes[from..].iter_mut().filter(|write| ids.contains(&write.id)) {
             write.done = true;
-            fua |= write.fua;
+            fua |= write.fua && !self.forgetful;
         }
         if fua {
             self.settle(|write| write.fua && write.done)?;
@@ -185,7 +193,8 @@ impl Disk {
 
     /// Makes durable what is done.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.settle(|write| write.done)
+        let obeys = !self.forgetful;
+        self.settle(|write| write.done && obeys)
     }
 
     /// Makes all durable that ever arrived.

@@ -82,6 +82,20 @@ fn a_full_cache_is_written_back() {
 }
 
 #[test]
+fn a_forgetful_disk_forgets() {
+    let mut disk = disk(1 << 20);
+    disk.forget_flushes();
+    for fua in [false, true] {
+        let id = write(&mut disk, 1, 5, 1, fua);
+        disk.done(&[id]).unwrap();
+        disk.flush().unwrap();
+    }
+    assert_eq!(get(&disk, 1), 5);
+    assert_eq!(disk.cut(NONE).unwrap(), Losses { lost: 2, kept: 0, torn: 0 });
+    assert_eq!(get(&disk, 1), 0);
+}
+
+#[test]
 fn zeros_are_writes_of_zeros() {
     let mut disk = disk(1 << 20);
     let id = write(&mut disk, 0, 9, 16, true);

@@ -47,6 +47,8 @@ pub struct Options {
     pub seed: u64,
     /// Bytes of writes that wait in each disk; beyond it the oldest are written back.
     pub cache: u64,
+    /// Whether flushes and FUA make nothing durable.
+    pub forget_flushes: bool,
 }
 
 /// How it ended.
@@ -69,7 +71,10 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> io::Result<Ending> {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGUSR1, Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block()?;
-    let rack = Rack::open(&options.images, options.cache)?;
+    let mut rack = Rack::open(&options.images, options.cache)?;
+    if options.forget_flushes {
+        rack.forget_flushes();
+    }
     let shared = Arc::new(Shared::new(rack));
     let listener = crate::server::unix(&options.socket)?;
     shared.listen(listener);

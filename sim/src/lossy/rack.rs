@@ -38,6 +38,11 @@ impl Rack {
         Ok(Self { disks, exports, power: true })
     }
 
+    /// From now on flushes and FUA make nothing durable.
+    pub(super) fn forget_flushes(&mut self) {
+        self.disks.iter_mut().for_each(Disk::forget_flushes);
+    }
+
     /// What is served, as the handshake needs to know it.
     pub(super) fn exports(&self) -> &[Export] {
         &self.exports

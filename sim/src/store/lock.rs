@@ -40,6 +40,19 @@ pub enum Holder {
     Kernel(String),
 }
 
+impl Holder {
+    /// Whether it is one of udev's workers: they lock a device that was written, for as long as
+    /// they look at it.
+    fn is_passing(&self) -> bool {
+        let names = ["(udev-worker)", "systemd-udevd", "udevd"];
+        let program = |command: &str| {
+            let word = command.split(' ').next().unwrap_or_default();
+            names.contains(&word.rsplit('/').next().unwrap_or_default())
+        };
+        matches!(self, Self::Process { command, .. } if program(command))
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,11 +80,11 @@ pub fn take(file: File, path: &Path, exclusive: bool) -> Result<Flock<File>, Sto
     }
 }
 
-/// Whether the volume is held by nobody who lives: the kernel lets go of the files of a killed
-/// server only when its ring has come to rest, a moment after the process is gone. Waits a bit,
-/// and gives up in the end.
+/// Whether the volume is held by nobody who lives, or by udev in passing: the kernel lets go of
+/// the files of a killed server only when its ring has come to rest, a moment after the process is
+/// gone. Waits a bit, and gives up in the end.
 pub(super) fn is_orphaned(path: &Path, begun: Instant) -> bool {
-    if begun.elapsed() > PATIENCE || holder(path).is_some() {
+    if begun.elapsed() > PATIENCE || holder(path).is_some_and(|holder| !holder.is_passing()) {
         return false;
     }
     std::thread::sleep(PAUSE);
@@ -180,6 +193,17 @@ fn kernel_holder(rdev: u64) -> Option<Holder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A pool was made, and serving it right away was refused: udev held the device that was just
+    /// written, and showed itself as `(udev-worker)`.
+    #[test]
+    fn udev_is_waited_for() {
+        let held = |command: &str| Holder::Process { pid: 7, command: command.to_owned() };
+        assert!(held("(udev-worker)").is_passing());
+        assert!(held("/usr/lib/systemd/systemd-udevd").is_passing());
+        assert!(!held("rwsnap serve udevd").is_passing());
+        assert!(!Holder::Kernel("udevd".to_owned()).is_passing());
+    }
 
     #[test]
     fn a_second_opener_is_told_who_is_in() {
