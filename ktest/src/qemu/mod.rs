@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub(crate) initramfs: PathBuf,
     /// What runs its instructions.
     pub(crate) accel: Accel,
+    /// More words for the guest, on its kernel's command line.
+    pub(crate) words: String,
 }
 
 /// What a boot leaves behind.
@@ -65,7 +67,7 @@ impl Machine {
     fn boot(&self, boot: &Boot, folder: &Path) -> Result<(Command, Traces)> {
         let traces = Traces::of(&places::empty_folder(folder)?)?;
         let kind = self.kernel.kind.name();
-        let told = format!("ktest.kernel={kind} ktest.run={}", boot.told());
+        let told = format!("ktest.kernel={kind} ktest.run={} {}", boot.told(), self.words);
         let mut qemu = self.qemu(boot.memory_bytes, &told)?;
         qemu.args(["-serial", &format!("file:{}", traces.console.display())]);
         qemu.args(["-device", "virtio-serial-pci"]);
