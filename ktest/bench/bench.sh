@@ -22,6 +22,7 @@ one() {
     if [ "$1" = raw ]; then
         measured "$2" "$1" again randwrite "$(production "$1")" 2
         measured "$2" "$1" read randread "$(production "$1")" 2
+        unmade raw
         return
     fi
     step "$1" 1
@@ -33,6 +34,7 @@ one() {
     clone=$(cloned "$1" 2)
     measured "$2" "$1" clone_first randwrite "$clone" 1
     measured "$2" "$1" clone_read randread "$clone" 1
+    unmade "$1"
 }
 
 # First writes with many snapshots, 5 % of the chunks written between each two of them.
@@ -40,6 +42,7 @@ many() {
     made "$1" "$2" "$3"
     aged "$1" "$3"
     measured "$2" "$1" "first_$3" randwrite "$(production "$1")" 1
+    unmade "$1"
 }
 
 # Whether the contender's snapshots can be so many here. dm-snapshot copies a chunk once for each
@@ -55,7 +58,6 @@ part() {
         one) one "$contender" "$2" ;;
         *) ! can "$contender" "$1" || many "$contender" "$2" "$1" ;;
         esac
-        unmade "$contender"
     done
 }
 

@@ -55,13 +55,13 @@ counts() {
 }
 
 # The load: 4k at random, depth 16, no block twice in a loop.
-LOAD="--ioengine=io_uring --direct=1 --bs=4k --iodepth=16 --size=${MEGABYTES}m --thread=1 --eta=never"
+LOAD="--ioengine=io_uring --direct=1 --bs=4k --iodepth=16 --size=${MEGABYTES}m --thread=1"
 
 measured() {
     before=$(counts)
     # shellcheck disable=SC2086 # options
     fio --name=load --rw="$4" --filename="$5" --loops="$6" $LOAD --randseed="$round" \
-        --output-format=terse --terse-version=3 --output="$W/fio" || {
+        --eta=never --output-format=terse --terse-version=3 --output="$W/fio" || {
         not_ok "$2: $3" <"$W/fio"
         exit 1
     }
@@ -87,7 +87,7 @@ aged() {
             echo "exec_prerun=sh /ktest/cases/step.sh $1 $number >$W/step.$number 2>&1"
         done
     } >"$W/age.fio"
-    [ "$2" = 1 ] || run fio "$W/age.fio" --output="$W/fio.age" || {
+    [ "$2" = 1 ] || run fio --eta=never "$W/age.fio" --output="$W/fio.age" || {
         not_ok "$1 is aged" <"$W/fio.age"
         exit 1
     }

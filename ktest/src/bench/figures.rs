@@ -103,9 +103,15 @@ impl Line {
 }
 
 impl Figures {
-    /// Reads what the guest reported.
-    pub(super) fn read(report: &str) -> Self {
-        Self(report.lines().filter_map(Line::parse).collect())
+    /// Reads what the guest reported, in one run or in several.
+    pub(super) fn read(reports: &[String]) -> Self {
+        let mut all: Vec<Line> = Vec::new();
+        for report in reports {
+            let before = all.iter().map(|line| line.round).max().unwrap_or_default();
+            let lines = report.lines().filter_map(Line::parse);
+            all.extend(lines.map(|line| Line { round: before + line.round, ..line }));
+        }
+        Self(all)
     }
 
     fn lines<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Line> + 'a {
@@ -175,11 +181,12 @@ pub(super) mod tests {
         let mut report = String::from("KTAP version 1\n    ok 1 a step\n");
         for (who, what, rounds) in of {
             for (n, iops) in rounds.iter().enumerate() {
-                let line = format!("    {MARK}{n} 0 {who} {what} {iops} 100 50 400 200 1600 1\n");
+                let line =
+                    format!("    {MARK}{} 0 {who} {what} {iops} 100 50 400 200 1600 1\n", n + 1);
                 report.push_str(&line);
             }
         }
-        Figures::read(&report)
+        Figures::read(&[report])
     }
 
     #[test]
@@ -206,6 +213,14 @@ pub(super) mod tests {
         assert!((figure.to_raw.unwrap() - 0.9).abs() < 1e-9);
         assert!(figures.of(true, "x-4k", "again").is_none());
         assert!(figures.of(false, "x-4k", "first_1").is_none());
+    }
+
+    #[test]
+    fn runs_are_further_rounds() {
+        let line = |iops| format!("{MARK}1 0 raw again {iops} 1 0 0 1 8 0\n");
+        let figures = Figures::read(&[line(100), line(300)]);
+        assert_eq!(figures.of(false, "raw", "again").unwrap().rounds, [100.0, 300.0]);
+        assert_eq!(figures.0[1].round, 2);
     }
 
     #[test]

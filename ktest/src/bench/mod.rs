@@ -29,6 +29,9 @@ use crate::run;
 
 use figures::Figures;
 
+/// What a report begins with: where it was measured.
+const PLACE: &str = "# place: ";
+
 /// What is to be measured, and where it goes.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -44,6 +47,9 @@ pub(crate) struct Options {
     /// Draw it into this file (SVG)
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Measure nothing, and show what these runs reported (target/ktest/plain/bench/report)
+    #[arg(long, value_name = "REPORT", conflicts_with_all = ["rounds", "icount", "parts"])]
+    from: Vec<PathBuf>,
     /// Let the guest's clock go by instructions: the same every time, and no real time
     #[arg(long)]
     icount: bool,
@@ -77,8 +83,8 @@ impl Options {
     }
 }
 
-/// Boots, measures, and shows it; true if all targets are met.
-pub(crate) fn measure(options: &Options) -> Result<bool> {
+/// Boots and measures; what was reported, and where.
+fn report(options: &Options) -> Result<String> {
     let script = places::ktest().join("bench/bench.sh");
     let case = Case::parse("bench", &fs::read_to_string(&script).about(&script)?)?;
     let mut machine = run::ready(Kind::Plain, true)?;
@@ -93,16 +99,34 @@ pub(crate) fn measure(options: &Options) -> Result<bool> {
             return fail(format!("it could not be measured; see {}", folder.display()));
         }
     }
-    let figures = Figures::read(&text(&folder.join("ktap"))?);
+    let (release, accel) = (&machine.kernel.release, machine.accel.name());
+    let told = text(&folder.join("ktap"))?;
+    let report = format!("{PLACE}Linux {release}, {accel}\n{told}");
+    let kept = folder.join("report");
+    fs::write(&kept, &report).about(&kept)?;
+    Ok(report)
+}
+
+/// Measures, and shows it; true if all targets are met.
+pub(crate) fn measure(options: &Options) -> Result<bool> {
+    let mut reports = Vec::new();
+    for file in &options.from {
+        reports.push(text(file)?);
+    }
+    if reports.is_empty() {
+        reports.push(report(options)?);
+    }
+    let place = reports.iter().find_map(|r| r.lines().next()?.strip_prefix(PLACE));
+    let place = place.unwrap_or("somewhere");
+    let figures = Figures::read(&reports);
     let checks = targets::check(&figures);
-    let place = format!("Linux {}, {}", machine.kernel.release, machine.accel.name());
     if options.json {
-        println!("{}", table::json(&figures, &checks, &place)?);
+        println!("{}", table::json(&figures, &checks, place)?);
     } else {
-        println!("{}", table::text(&figures, &checks, &place));
+        println!("{}", table::text(&figures, &checks, place));
     }
     if let Some(file) = &options.plot {
-        plot::draw(&figures, &place, file)?;
+        plot::draw(&figures, place, file)?;
         say(format!("drawn into {}", file.display()));
     }
     Ok(checks.iter().all(|check| check.met))
