@@ -7,13 +7,14 @@
 # make modules KDIR=TREE   rwsnap.ko for a built tree of Linux 7.3 or later, into target/kmod
 # make ktest   the module's cases in a virtual machine; CASE=name one of them, DEBUG=1 on the debug
 #              kernel; ktest-full all of them on both kernels; ktest-shell a prompt in the guest
+# make ktest-bench   measures the module beside dm-snapshot and dm-thin in the virtual machine
 # make setup fmt clippy symbols unit storm    the parts of `make test`, alone
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .PHONY: build demo modules test bench setup fmt clippy symbols unit core storm clean
-.PHONY: ktest ktest-full ktest-shell
+.PHONY: ktest ktest-full ktest-shell ktest-bench
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 export RWSNAP_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rwsnap
@@ -90,6 +91,10 @@ ktest-full:
 
 ktest-shell:
 	$(ktest) shell $(if $(DEBUG),--debug)
+
+# Nothing else should run meanwhile: the virtual machine has no processor of its own.
+ktest-bench:
+	$(ktest) bench --plot docs/ktest-bench.svg
 
 bench:
 	$(CARGO) build --locked --release

@@ -6,6 +6,7 @@
 //! ([`module`]), packs what the guest starts with ([`initramfs`]), boots it ([`qemu`]) with cases
 //! ([`cases`]), and reports ([`report`]).
 
+mod bench;
 mod cases;
 mod command;
 mod failure;
@@ -69,6 +70,8 @@ enum Verb {
     },
     /// A prompt in the guest
     Shell(Which),
+    /// Measure rwsnap, dm-snapshot and dm-thin side by side in the guest
+    Bench(bench::Options),
     /// List the cases
     List,
 }
@@ -94,6 +97,7 @@ fn carry_out(verb: &Verb) -> Result<bool> {
         Verb::Run { full: true, .. } => return run::cases(&[Kind::Plain, Kind::Debug], &[], true),
         Verb::Run { which, named, .. } => return run::cases(&[which.kind()], named, false),
         Verb::Shell(which) => return run::shell(which.kind()),
+        Verb::Bench(options) => return bench::measure(options),
         Verb::List => return run::list(),
     }
     Ok(true)

@@ -54,13 +54,14 @@ fn claims() -> Result<PathBuf> {
 }
 
 /// Builds all that a boot needs.
-fn ready(kind: Kind, with_module: bool) -> Result<Machine> {
+pub(crate) fn ready(kind: Kind, with_module: bool) -> Result<Machine> {
     let kernel = machine::setup(kind)?;
     let module = if with_module { Some(module::build(&kernel)?) } else { None };
     let built = Built { programs: programs()?, module: module.clone() };
     let initramfs = places::work(kind, "")?.join("initramfs");
     initramfs::pack(&kernel, &built, &initramfs)?;
-    let mut machine = Machine { kernel, module, initramfs, accel: Accel::Tcg };
+    let words = String::new();
+    let mut machine = Machine { kernel, module, initramfs, accel: Accel::Tcg, words };
     accel::choose(&mut machine)?;
     let (release, accel) = (&machine.kernel.release, machine.accel.name());
     say(format!("Linux {release} ({}), {accel}", kind.name()));

@@ -167,5 +167,6 @@ fn ours<W: Write>(root: &mut Root<W>, built: &Built) -> Result {
     }
     let init = places::ktest().join("guest/init.sh");
     root.0.file("init", 0o755, &fs::read(&init).about(&init)?)?;
-    root.tree(&places::ktest().join("cases"), "ktest/cases")
+    root.tree(&places::ktest().join("cases"), "ktest/cases")?;
+    root.tree(&places::ktest().join("bench"), "ktest/cases")
 }

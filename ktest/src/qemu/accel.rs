@@ -25,6 +25,8 @@ pub(crate) enum Accel {
     Kvm,
     /// QEMU; one thread, since with several the kernel's patching of itself crashed.
     Tcg,
+    /// QEMU, and the guest's clock goes by instructions: 4 ns each, however long they take.
+    Counted,
 }
 
 impl Accel {
@@ -33,6 +35,7 @@ impl Accel {
         match self {
             Self::Kvm => "KVM",
             Self::Tcg => "TCG",
+            Self::Counted => "TCG, instructions as time",
         }
     }
 
@@ -40,6 +43,10 @@ impl Accel {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
             Self::Tcg => &["-accel", "tcg,thread=single", "-cpu", "max"],
+            Self::Counted => {
+                const COUNT: &str = "shift=2,sleep=off";
+                &["-accel", "tcg,thread=single", "-icount", COUNT, "-cpu", "max"]
+            }
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Machine {
     pub(crate) initramfs: PathBuf,
     /// What runs its instructions.
     pub(crate) accel: Accel,
+    /// More words for the guest, on its kernel's command line.
+    pub(crate) words: String,
 }
 
 /// One of the lives of a guest.
@@ -84,7 +86,7 @@ impl Machine {
         let kind = self.kernel.kind.name();
         let Life { number, seed } = life;
         let lives = format!("ktest.life={number} ktest.seed={seed}");
-        let told = format!("ktest.kernel={kind} {lives} ktest.run={}", boot.told());
+        let told = format!("ktest.kernel={kind} {lives} ktest.run={} {}", boot.told(), self.words);
         let mut qemu = self.qemu(boot.memory_bytes, &told)?;
         let to = |id: &str, file: &Path| format!("file,id={id},append=on,path={}", file.display());
         qemu.args(["-chardev", &to("console", &traces.console), "-serial", "chardev:console"]);
