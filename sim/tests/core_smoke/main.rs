@@ -16,6 +16,7 @@ mod forgoing;
 mod limits;
 mod promises;
 mod stories;
+mod superblocks;
 mod versions;
 mod water;
 mod world;

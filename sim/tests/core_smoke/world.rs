@@ -131,8 +131,9 @@ impl World {
         Self::open_with(USUAL, disks)
     }
 
-    pub(crate) fn open_with(setup: Setup, disks: Vec<Vec<u8>>) -> Self {
-        let mut world = Self {
+    /// Begins to open a pool, and does nothing about it yet.
+    pub(crate) fn opening(setup: Setup, disks: Vec<Vec<u8>>) -> Self {
+        Self {
             core: setup.core(&disks[0]).unwrap(),
             disks,
             steps: Vec::new(),
@@ -142,7 +143,11 @@ impl World {
             finished: HashMap::new(),
             replies: HashMap::new(),
             cookie: 0,
-        };
+        }
+    }
+
+    pub(crate) fn open_with(setup: Setup, disks: Vec<Vec<u8>>) -> Self {
+        let mut world = Self::opening(setup, disks);
         world.drain();
         assert_eq!(world.core.opened(), Some(Ok(())));
         world.core.online(Dev(1), setup.device(&world.disks[1]), 0, true).unwrap();

@@ -251,6 +251,7 @@ fn opening<P: Platform>(p: &P, superblock: &Superblock) -> Result<P::Box<Opening
         recovery: Recovery::new(&Start::of(superblock)).map_err(OpenError::Log)?,
         blocks: Some(Blocks::new(p)?),
         result: None,
+        torn: [false; 2],
         was_clean: superblock.clean.get() != 0,
     };
     Ok(boxed(p, opening)?)

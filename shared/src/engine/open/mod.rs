@@ -7,9 +7,10 @@
 //! time, but of the log and what it speaks of. When all of the log is applied, what was read is
 //! made durable by a flush, a superblock of a new generation says where the log ends, and from
 //! there on blocks bear that generation (rule 3).
-//! `build.rs` takes the memory, `replay.rs` reads the log.
+//! `build.rs` takes the memory, `replay.rs` reads the log, `copies.rs` wipes torn superblocks.
 
 mod build;
+mod copies;
 mod limits;
 mod replay;
 
@@ -111,6 +112,9 @@ enum Phase {
     Catalog(PageNo),
     Log,
     Verify,
+    /// The superblock's copies that are to be written are read, and wiped if they are not sound.
+    Copies,
+    Wipe,
     Flush,
     Superblock,
     LastFlush,
@@ -125,6 +129,8 @@ pub(crate) struct Opening<P: Platform> {
     /// Blocks of the log; none once the pool is open.
     blocks: Option<Blocks<P>>,
     result: Option<Result<(), OpenError>>,
+    /// Of the two copies of the superblock that are to be written: not sound.
+    torn: [bool; 2],
     /// The pool was closed in order: fingerprints are valid.
     was_clean: bool,
 }
@@ -214,6 +220,8 @@ impl<P: Platform> Core<P> {
             },
             Phase::Log => self.next_blocks(),
             Phase::Verify => self.next_verify(),
+            Phase::Copies => self.read_copies(),
+            Phase::Wipe => self.wipe_copies(),
             Phase::Flush if !self.save.volatile => {
                 self.opening.phase = Phase::Superblock;
                 self.opening_next();
@@ -248,7 +256,10 @@ impl<P: Platform> Core<P> {
         self.opening.io = self.opening.io.saturating_sub(1);
         // An unreadable block or slot is no crash's leftover: to cut the log there would lose what
         // was released on its strength.
-        let other = matches!(self.opening.phase, Phase::OtherSlotMap(_) | Phase::OtherMetaMap(_));
+        let other = matches!(
+            self.opening.phase,
+            Phase::OtherSlotMap(_) | Phase::OtherMetaMap(_) | Phase::Copies
+        );
         if done.result.is_err() && !other {
             return self.opening_fails(OpenError::Io);
         }
@@ -300,10 +311,12 @@ impl<P: Platform> Core<P> {
             Phase::Catalog(page) => self.take_catalog(page, done, bad)?,
             Phase::Log => self.take_blocks(tag, done)?,
             Phase::Verify => self.take_verify(tag, open, done),
+            Phase::Copies => self.take_torn(at, done),
+            Phase::Wipe if self.opening.io == 0 => self.opening.phase = Phase::Flush,
             Phase::Flush => self.opening.phase = Phase::Superblock,
             Phase::Superblock if self.opening.io == 0 => self.opening.phase = Phase::LastFlush,
             Phase::LastFlush => self.opening_done()?,
-            Phase::Superblock | Phase::Done => {}
+            Phase::Wipe | Phase::Superblock | Phase::Done => {}
         }
         Ok(())
     }

@@ -91,10 +91,7 @@ impl<P: Platform> Core<P> {
         match want {
             Want::Scan(pos) | Want::Apply(pos) => self.read_ahead(pos, ahead, READS),
             Want::Verify(pos) if self.opening.io == 0 => self.read_ahead(pos, ahead.min(ROOM), 1),
-            Want::Nothing => {
-                self.opening.phase = Phase::Flush;
-                self.opening_next();
-            }
+            Want::Nothing => self.open_phase(Phase::Copies),
             Want::Verify(_) | Want::Verdict(_) => {}
         }
     }

@@ -228,8 +228,14 @@ impl Superblock {
     /// The two copies that this generation is written to, as bytes of the save volume.
     #[must_use]
     pub fn pair(&self) -> [u64; 2] {
+        Self::pair_of(self.generation.get())
+    }
+
+    /// The two copies that a generation is written to.
+    #[must_use]
+    pub const fn pair_of(generation: u64) -> [u64; 2] {
         let [even, odd, even_too, odd_too] = COPIES;
-        if self.generation.get() & 1 == 0 {
+        if generation & 1 == 0 {
             [even, even_too]
         } else {
             [odd, odd_too]
