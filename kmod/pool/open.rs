@@ -355,7 +355,10 @@ impl Pool {
     fn bring_online(&self, known: &Production, path: &[u8], trust: bool) -> Result<(), Refused> {
         let lower = open_device(path)?;
         let device = lower.device();
-        let print = print(&lower, device.size)?;
+        let print = print(&lower, device.size).map_err(|why| match why {
+            EIO => Refused::said(fmt!("{} cannot be read ({})", shown(path), why.to_errno())),
+            why => why.into(),
+        })?;
         let online = self.with_core(|core| core.online(known.dev, device, print, trust));
         online.ok_or(ENODEV)?.map_err(|why| match why {
             Refusal::Lost => Refused::said(fmt!(

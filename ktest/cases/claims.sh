@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # title: the 17 tests of the claims, from the scenarios of userspace
-# time: 600
+# time: 900
 #
 # /claims is the binary of `cargo test --release -p rwsnap --test claims --no-run`, copied. Volumes
 # are loop devices over files in memory; each scenario attaches a pool of its own, detaches it at

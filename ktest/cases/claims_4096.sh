@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # title: the 17 tests of the claims, on devices with blocks of 4096 bytes
-# time: 600
+# time: 900
 # full
 CLAIMS_MEDIUM=module-4096
 . /ktest/cases/claims.sh

@@ -86,7 +86,7 @@ while [ "$cut" -lt "$CUTS" ]; do
     fails "cut $cut: it is gone" has_power "$save"
     wait_for "cut $cut: the pool can be detached" 30 rwsnap detach tank
     power on
-    wait_for "cut $cut: the power is back" 30 has_power "$save"
+    wait_for "cut $cut: the power is back" 30 have_power "$low" "$save"
     look
     ok "cut $cut: all is there"
 done

@@ -19,7 +19,7 @@ for cut in 1 2 3 4 5 6; do
         witness work "$journal" --seconds 60 --seed "$cut" --probe "$low"
     wait_for "the pool can be detached" 30 rwsnap detach tank
     power on
-    wait_for "the power is back" 30 has_power "$save"
+    wait_for "the power is back" 30 have_power "$low" "$save"
     forget "$low" "$save"
     if ! { rwsnap check "$save" && rwsnap attach "$save" && witness verify "$journal"; }; then
         lost=$cut

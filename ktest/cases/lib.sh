@@ -315,6 +315,13 @@ has_power() {
     dd if="$1" of=/dev/null bs=4k count=1 iflag=direct
 }
 
+# All of them do: QEMU comes back to each by itself.
+have_power() {
+    for disk; do
+        has_power "$disk" || return 1
+    done
+}
+
 # forget DISK...: what the page cache remembers of them.
 forget() {
     for disk; do
