@@ -103,13 +103,14 @@ impl Line {
 }
 
 impl Figures {
-    /// Reads what the guest reported, in one run or in several.
+    /// Reads what the guest reported, in one run or in several: what comes again is a further
+    /// round of it.
     pub(super) fn read(reports: &[String]) -> Self {
         let mut all: Vec<Line> = Vec::new();
-        for report in reports {
-            let before = all.iter().map(|line| line.round).max().unwrap_or_default();
-            let lines = report.lines().filter_map(Line::parse);
-            all.extend(lines.map(|line| Line { round: before + line.round, ..line }));
+        for line in reports.iter().flat_map(|report| report.lines()).filter_map(Line::parse) {
+            let had = all.iter().filter(|other| other.key == line.key);
+            let round = had.map(|other| other.round).max().unwrap_or_default() + 1;
+            all.push(Line { round, ..line });
         }
         Self(all)
     }

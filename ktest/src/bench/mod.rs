@@ -27,7 +27,7 @@ use crate::qemu::watch;
 use crate::report::Outcome;
 use crate::run;
 
-use figures::Figures;
+use figures::{Figures, CONTENDERS};
 
 /// What a report begins with: where it was measured.
 const PLACE: &str = "# place: ";
@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Times that everything is measured, in turn
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Measure these contenders alone
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = CONTENDERS.to_vec())]
+    who: Vec<String>,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
@@ -48,7 +51,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Measure nothing, and show what these runs reported (target/ktest/plain/bench/report)
-    #[arg(long, value_name = "REPORT", conflicts_with_all = ["rounds", "icount", "parts"])]
+    #[arg(long, value_name = "REPORT", conflicts_with_all = ["rounds", "icount", "parts", "who"])]
     from: Vec<PathBuf>,
     /// Let the guest's clock go by instructions: the same every time, and no real time
     #[arg(long)]
@@ -79,7 +82,8 @@ impl Options {
         };
         let name = |part: &Part| part.to_possible_value().map(|v| v.get_name().to_owned());
         let parts: Vec<String> = parts.iter().filter_map(name).collect();
-        format!("ktest.bench.rounds={} ktest.bench.parts={}", self.rounds, parts.join(","))
+        let (rounds, parts, who) = (self.rounds, parts.join(","), self.who.join(","));
+        format!("ktest.bench.rounds={rounds} ktest.bench.parts={parts} ktest.bench.who={who}")
     }
 }
 
