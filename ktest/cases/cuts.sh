@@ -38,7 +38,7 @@ work() {
     if [ -n "$newest" ] && rwsnap clone "$newest" fio; then
         load fio 12M 600 "$(dev fio)" >"$W/fio" 2>&1 &
     fi
-    power "$1" in $((300 * SLOWNESS + $(random $((3000 * SLOWNESS)))))
+    power "$1" in $((1000 * SLOWNESS + $(random $((3000 * SLOWNESS)))))
     witness work "$journal" --seconds 60 --seed "$KTEST_SEED$cut" --probe "$low"
     rc=$?
     wait

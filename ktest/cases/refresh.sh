@@ -12,7 +12,7 @@ must "files are written" fill /mnt/prod/files 20
 must "a snapshot" rwsnap snapshot prod@monday
 must "a clone" rwsnap clone prod@monday dev1
 wait_for "the clone has its device" 5 test -b "$(dev dev1)"
-device=$(readlink -f "$(dev dev1)")
+node=$(readlink -f "$(dev dev1)")
 monday=$(tree_sum /mnt/prod/files)
 must "production goes on" fill /mnt/prod/files 20
 tuesday=$(tree_sum /mnt/prod/files)
@@ -24,7 +24,7 @@ must "the clone gets files of its own" fill /mnt/dev1/own 10
 unmounted /mnt/dev1
 
 must "the clone is refreshed" rwsnap refresh dev1
-is "it has the device that it had" "$device" readlink -f "$(dev dev1)"
+is "it has the device that it had" "$node" readlink -f "$(dev dev1)"
 mounted "$(dev dev1)" /mnt/dev1
 is "it has Tuesday's files" "$tuesday" tree_sum /mnt/dev1/files
 fails "its own are gone" test -e /mnt/dev1/own
