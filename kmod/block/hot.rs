@@ -29,6 +29,7 @@ use rwsnap_core::{
 };
 
 use super::{
+    bdev::Lower,
     bio::{
         Bio,
         BioSet, //
@@ -65,7 +66,7 @@ pub(crate) fn submit(disk: ArcBorrow<'_, Disk>, bio: Bio) {
         return bio.end(None, Err(Fault::Fenced));
     }
     match route(&disk, &bio) {
-        Some(pass) => forward(&disk, bio, pass),
+        Some((pass, lower)) => forward(&disk, lower, bio, pass),
         None => {
             disk.pool.inbox.push(bio);
             disk.pool.as_arc_borrow().kick();
@@ -85,8 +86,8 @@ pub(crate) fn operation(bio: &Bio) -> Option<Op> {
     }
 }
 
-/// Whether it may pass. It is in the guard then.
-fn route(disk: &Disk, bio: &Bio) -> Option<Pass> {
+/// Whether it may pass, and to which device. It is in the guard then.
+fn route<'a>(disk: &'a Disk, bio: &Bio) -> Option<(Pass, &'a Lower)> {
     let (fast, lower) = disk.home()?;
     let op = operation(bio)?;
     match op {
@@ -111,7 +112,7 @@ fn route(disk: &Disk, bio: &Bio) -> Option<Pass> {
             }
         }
     }
-    Some(pass)
+    Some((pass, lower))
 }
 
 fn enter(fast: &Fast, op: Op, at: u64, len: u32) -> Option<Pass> {
@@ -128,11 +129,7 @@ fn leave(disk: &Disk, fast: &Fast, token: Token) {
 }
 
 /// Sends it on to production, at the same place.
-fn forward(disk: &Disk, bio: Bio, pass: Pass) {
-    let Some((_, lower)) = disk.home() else {
-        over(disk, pass.token);
-        return bio.end(None, Err(Fault::Io));
-    };
+fn forward(disk: &Disk, lower: &Lower, bio: Bio, pass: Pass) {
     let started = bio.start_accounting();
     let nowait = bio.nowait();
     let gfp = if nowait {
