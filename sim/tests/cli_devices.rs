@@ -3,6 +3,8 @@
 //! A second opener is kept out of save and production volumes, files and block devices alike, and
 //! told who is in.
 
+#[path = "pool/loops.rs"]
+mod loops;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod pool;
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -11,47 +13,13 @@ mod server;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::Command;
 
+use loops::{as_root, Loop};
 use nix::libc;
 use pool::Place;
 use server::Server;
 
 const SIZE: u64 = 16 << 20;
-
-/// Runs a program as root, by sudo if need be; what it printed.
-fn as_root(command: &[&str]) -> String {
-    let is_root = nix::unistd::geteuid().is_root();
-    let sudo: &[&str] = if is_root { &[] } else { &["sudo", "-n"] };
-    let words = [sudo, command].concat();
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// A loop device, which ends with this.
-struct Loop(String);
-
-impl Loop {
-    fn over(path: &str) -> Self {
-        Self::of(path, "512")
-    }
-
-    /// With this logical block.
-    fn of(path: &str, block: &str) -> Self {
-        let device = Self(as_root(&["losetup", "--find", "--show", "--sector-size", block, path]));
-        if !nix::unistd::geteuid().is_root() {
-            as_root(&["chown", &nix::unistd::geteuid().to_string(), &device.0]);
-        }
-        device
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        as_root(&["losetup", "--detach", &self.0]);
-    }
-}
 
 /// Every way in but the server's own is refused, and the server is named.
 fn is_kept_out(place: &Place, save: &str, prod: &str) {

@@ -2,6 +2,8 @@
 
 //! A production device that comes to its end too early.
 
+#[path = "pool/loops.rs"]
+mod loops;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod pool;
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -9,44 +11,15 @@ mod pool;
 mod server;
 
 use std::fs::{self, File};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
+use loops::Loop;
 use pool::{pattern, Place};
 use server::Server;
 
 const M: u64 = 1 << 20;
 const SIZE: u64 = 16 * M;
-
-/// Runs a program as root, by sudo if need be; what it printed.
-fn as_root(command: &[&str]) -> String {
-    let is_root = nix::unistd::geteuid().is_root();
-    let sudo: &[&str] = if is_root { &[] } else { &["sudo", "-n"] };
-    let words = [sudo, command].concat();
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// A loop device over a file of the place, which ends with this.
-struct Loop(String);
-
-impl Loop {
-    fn over(place: &Place, name: &str) -> Self {
-        let path = place.path(name);
-        let device = Self(as_root(&["losetup", "--find", "--show", path.to_str().unwrap()]));
-        if !nix::unistd::geteuid().is_root() {
-            as_root(&["chown", &nix::unistd::geteuid().to_string(), &device.0]);
-        }
-        device
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        as_root(&["losetup", "--detach", &self.0]);
-    }
-}
 
 /// Cuts a file of the place off: what lies behind fails from then on, on the device over it.
 fn truncate(place: &Place, name: &str, bytes: u64) {
@@ -86,7 +59,7 @@ fn a_production_that_fails_in_part_fails_there_alone() {
     let place = Place::new();
     place.production("prod.img", SIZE);
     place.production("other.img", SIZE);
-    let prod = Loop::over(&place, "prod.img");
+    let prod = Loop::over(place.path("prod.img").to_str().unwrap());
     let other = format!("other={}", place.path("other.img").display());
     let first = format!("prod={}", prod.0);
     let create = ["-q", "create", "save.img", "--size", "48M", "--production", &first];
