@@ -67,6 +67,9 @@ enum Verb {
         /// All cases, on both kernels
         #[arg(long, conflicts_with_all = ["named", "debug"])]
         full: bool,
+        /// Guests at a time; else one for each processor, four at most
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+        jobs: Option<u8>,
     },
     /// A prompt in the guest
     Shell(Which),
@@ -74,6 +77,11 @@ enum Verb {
     Bench(bench::Options),
     /// List the cases
     List,
+}
+
+/// Guests that run at a time if nobody says how many.
+fn guests() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 
 fn carry_out(verb: &Verb) -> Result<bool> {
@@ -94,8 +102,11 @@ fn carry_out(verb: &Verb) -> Result<bool> {
                 module::lint(&kernel)?;
             }
         }
-        Verb::Run { full: true, .. } => return run::cases(&[Kind::Plain, Kind::Debug], &[], true),
-        Verb::Run { which, named, .. } => return run::cases(&[which.kind()], named, false),
+        Verb::Run { which, named, full, jobs } => {
+            let both = [Kind::Plain, Kind::Debug];
+            let kinds = if *full { both.as_slice() } else { &[which.kind()] };
+            return run::cases(kinds, named, *full, jobs.map_or_else(guests, usize::from));
+        }
         Verb::Shell(which) => return run::shell(which.kind()),
         Verb::Bench(options) => return bench::measure(options),
         Verb::List => return run::list(),

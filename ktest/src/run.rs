@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use crate::cases::plan::{boots, Boot};
@@ -69,7 +71,7 @@ pub(crate) fn ready(kind: Kind, with_module: bool) -> Result<Machine> {
 }
 
 /// Runs cases, and says how they went; true if all is well.
-pub(crate) fn cases(kinds: &[Kind], named: &[String], full: bool) -> Result<bool> {
+pub(crate) fn cases(kinds: &[Kind], named: &[String], full: bool, jobs: usize) -> Result<bool> {
     let mut outcomes = Vec::new();
     for kind in kinds {
         let chosen = cases::chosen(*kind, named, full)?;
@@ -80,7 +82,7 @@ pub(crate) fn cases(kinds: &[Kind], named: &[String], full: bool) -> Result<bool
         if let Some(module) = machine.module.as_ref().filter(|_| named.is_empty()) {
             outcomes.push(examined(&machine, module));
         }
-        outcomes.extend(all(&machine, chosen)?);
+        outcomes.extend(all(&machine, chosen, jobs)?);
     }
     if outcomes.is_empty() {
         return fail("none of these cases is for this kernel");
@@ -104,14 +106,46 @@ fn examined(machine: &Machine, module: &Path) -> Outcome {
     outcome
 }
 
-/// Boots until there is an outcome of each; a guest that is lost costs one case at most.
-fn all(machine: &Machine, chosen: Vec<Case>) -> Result<Vec<Outcome>> {
+/// Boots that wait, the next one last, and how many folders they have had.
+struct Queue {
+    waiting: Vec<Boot>,
+    number: u32,
+}
+
+impl Queue {
+    fn next(&mut self) -> Option<(Boot, u32)> {
+        let boot = self.waiting.pop()?;
+        self.number += 1;
+        Some((boot, self.number))
+    }
+}
+
+/// Boots until there is an outcome of each, `jobs` guests at a time; a guest that is lost costs one
+/// case at most.
+fn all(machine: &Machine, chosen: Vec<Case>, jobs: usize) -> Result<Vec<Outcome>> {
+    let mut waiting = boots(chosen, jobs);
+    waiting.reverse();
+    let queue = Mutex::new(Queue { waiting, number: 0 });
+    thread::scope(|scope| {
+        let guests: Vec<_> = (0..jobs).map(|_| scope.spawn(|| some(machine, &queue))).collect();
+        let mut outcomes = Vec::new();
+        for guest in guests {
+            match guest.join() {
+                Ok(had) => outcomes.extend(had?),
+                Err(_) => return fail("a thread that watches a guest panicked"),
+            }
+        }
+        outcomes.sort_by(|a: &Outcome, b| a.name.cmp(&b.name));
+        Ok(outcomes)
+    })
+}
+
+/// Boots one after another, as long as some wait.
+fn some(machine: &Machine, queue: &Mutex<Queue>) -> Result<Vec<Outcome>> {
+    let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
     let mut outcomes: Vec<Outcome> = Vec::new();
-    let mut waiting = boots(chosen);
-    let mut number = 0;
-    while !waiting.is_empty() {
-        let boot = waiting.remove(0);
-        number += 1;
+    loop {
+        let Some((boot, number)) = lock().next() else { return Ok(outcomes) };
         let folder = places::work(machine.kernel.kind, &format!("boot{number}"))?;
         let had = watch::run(machine, &boot, &folder)?;
         let lost = had.last().is_some_and(|o| matches!(o.ending, Ending::Hung | Ending::Died));
@@ -122,10 +156,9 @@ fn all(machine: &Machine, chosen: Vec<Case>) -> Result<Vec<Outcome>> {
         }
         outcomes.extend(had);
         if !rest.is_empty() {
-            waiting.splice(0..0, boots(rest));
+            lock().waiting.extend(boots(rest, 1));
         }
     }
-    Ok(outcomes)
 }
 
 /// A prompt in the guest; the module is there if it can be built.

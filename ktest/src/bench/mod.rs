@@ -97,7 +97,7 @@ fn report(options: &Options) -> Result<String> {
         machine.accel = Accel::Counted;
     }
     let folder = places::work(Kind::Plain, "bench")?;
-    for boot in boots(vec![case]) {
+    for boot in boots(vec![case], 1) {
         let outcomes = watch::run(&machine, &boot, &folder)?;
         if outcomes.is_empty() || !outcomes.iter().all(Outcome::is_well) {
             return fail(format!("it could not be measured; see {}", folder.display()));

@@ -58,12 +58,10 @@ fn device_names() -> impl Iterator<Item = String> {
     ('a'..='z').map(|letter| format!("vd{letter}"))
 }
 
-/// The boots for these cases: those that share one, what needs no module
-/// first; then those that have one alone.
-pub(crate) fn boots(mut cases: Vec<Case>) -> Vec<Boot> {
-    cases.sort_by_key(|case| {
-        (case.alone, Reverse(case.memory_bytes), case.module, case.name.clone())
-    });
+/// The boots for these cases, of which `jobs` run at a time: those that may take longest first.
+/// Cases that share a boot are divided among the guests; what needs no module comes first in each.
+pub(crate) fn boots(mut cases: Vec<Case>, jobs: usize) -> Vec<Boot> {
+    cases.sort_by_key(|case| (case.alone, Reverse(case.memory_bytes), Reverse(case.limit_s)));
     let mut groups: Vec<Vec<Case>> = Vec::new();
     for case in cases {
         let fits = |group: &&mut Vec<Case>| {
@@ -75,7 +73,28 @@ pub(crate) fn boots(mut cases: Vec<Case>) -> Vec<Boot> {
             None => groups.push(vec![case]),
         }
     }
+    let mut groups: Vec<_> = groups.into_iter().flat_map(|group| divided(group, jobs)).collect();
+    for group in &mut groups {
+        group.sort_by_key(|case| (case.module, case.name.clone()));
+    }
+    groups.sort_by_key(|group| Reverse(limit_s(group)));
     groups.into_iter().map(Boot::of).collect()
+}
+
+/// Each case, the longest first, goes to the group that has least to do.
+fn divided(cases: Vec<Case>, count: usize) -> Vec<Vec<Case>> {
+    let mut groups = vec![Vec::new(); count.clamp(1, cases.len().max(1))];
+    for case in cases {
+        if let Some(group) = groups.iter_mut().min_by_key(|group| limit_s(group)) {
+            group.push(case);
+        }
+    }
+    groups
+}
+
+/// What all of them may take.
+fn limit_s(cases: &[Case]) -> u32 {
+    cases.iter().map(|case| case.limit_s).sum()
 }
 
 #[cfg(test)]
@@ -96,10 +115,23 @@ mod tests {
             case("first", "# module: no"),
             case("small", "# memory: 512M"),
         ];
-        let boots = boots(cases);
+        let boots = boots(cases, 1);
         let told: Vec<String> = boots.iter().map(Boot::told).collect();
         assert_eq!(told, ["first:;a:vda,vdb;b:vdb,vdd,vdc", "small:", "alone:"]);
         assert_eq!(boots[0].disks.len(), 4);
         assert_eq!(boots[1].memory_bytes, 512 << 20);
+    }
+
+    #[test]
+    fn cases_are_divided_among_guests_by_the_time_that_they_may_take() {
+        let cases = vec![
+            case("a", "# time: 30"),
+            case("b", "# time: 40"),
+            case("c", "# time: 60"),
+            case("d", "# time: 20"),
+            case("long", "# time: 200\n# alone"),
+        ];
+        let told: Vec<String> = boots(cases, 2).iter().map(Boot::told).collect();
+        assert_eq!(told, ["long:", "c:;d:", "a:;b:"]);
     }
 }

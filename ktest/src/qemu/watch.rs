@@ -180,7 +180,8 @@ pub(crate) fn run(machine: &Machine, boot: &Boot, folder: &Path) -> Result<Vec<O
     let mut life = Life { number: 1, seed: seed() };
     let mut power = Power::on(&boot.disks, folder, life.seed)?;
     if power.is_lossy() {
-        say(format!("KTEST_SEED={}", life.seed));
+        let names: Vec<_> = boot.cases.iter().map(|case| case.name.as_str()).collect();
+        say(format!("KTEST_SEED={} ({})", life.seed, names.join(" ")));
     }
     let mut guest = Guest::start(&mut machine.boot(boot, folder, &traces, life)?, folder)?;
     let mut report = File::open(&traces.ktap).about(&traces.ktap)?;
