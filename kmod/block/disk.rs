@@ -14,8 +14,13 @@ use kernel::{
             Atomic,
             Release, //
         },
+        rcu::synchronize_rcu,
         Arc,
         Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 use rwsnap_core::{
@@ -77,7 +82,7 @@ pub(crate) struct Disk {
     pub(crate) kind: u32,
     /// The core's number of it.
     pub(crate) id: u32,
-    /// Counts its bios.
+    /// Counts its bios that go to the worker; those that pass are in the core's guard.
     #[pin]
     pub(crate) gate: Gate,
     /// Where bios that pass come from.
@@ -238,6 +243,17 @@ impl Disk {
         if let Some(gendisk) = gendisk {
             gendisk.remove();
             self.gate.shut();
+            self.wait_for_passed();
         }
+    }
+
+    /// Nothing comes any more: waits until what passed has ended, and nobody looks at the disk who
+    /// was told of an end.
+    fn wait_for_passed(&self) {
+        let Some(fast) = self.fast() else { return };
+        while !fast.is_idle() {
+            fsleep(Delta::from_millis(1));
+        }
+        synchronize_rcu();
     }
 }

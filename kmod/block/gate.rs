@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Counts the bios of a disk that are under way, with a counter for each processor, so that a disk
-//! is let go when the last one has ended. The block layer itself does not wait for them.
+//! Counts the bios of a disk that the worker has, with a counter for each processor, so that a disk
+//! is let go when the last one has ended. The block layer itself does not wait for them. Those that
+//! pass by the worker are counted by the core's guard (`Fast::is_idle`).
 //!
 //! C header: [`include/linux/percpu-refcount.h`](srctree/include/linux/percpu-refcount.h)
 

@@ -16,7 +16,10 @@ use kernel::{
     container_of,
     cpu::CpuId,
     prelude::*,
-    sync::ArcBorrow, //
+    sync::{
+        rcu,
+        ArcBorrow, //
+    }, //
 };
 use rwsnap_core::{
     api::Op,
@@ -62,15 +65,13 @@ fn cpu() -> u32 {
 
 /// Takes a client's bio in.
 pub(crate) fn submit(disk: ArcBorrow<'_, Disk>, bio: Bio) {
-    if !disk.gate.enter() {
-        return bio.end(None, Err(Fault::Fenced));
-    }
     match route(&disk, &bio) {
         Some((pass, lower)) => forward(&disk, lower, bio, pass),
-        None => {
+        None if disk.gate.enter() => {
             disk.pool.inbox.push(bio);
             disk.pool.as_arc_borrow().kick();
         }
+        None => bio.end(None, Err(Fault::Fenced)),
     }
 }
 
@@ -145,11 +146,11 @@ fn forward(disk: &Disk, lower: &Lower, bio: Bio, pass: Pass) {
     if clone.is_null() {
         // SAFETY: it was ours a moment ago, and nobody else's since.
         let bio = unsafe { Bio::from_raw(parent) };
-        over(disk, pass.token);
-        return match nowait {
+        match nowait {
             true => bio.end_again(started),
             false => bio.end(Some(started), Err(Fault::NoMemory)),
-        };
+        }
+        return over(disk, pass.token);
     }
     // SAFETY: the clone is ours, and stands in a `Tag`, as `set` asked for.
     unsafe {
@@ -170,7 +171,6 @@ fn over(disk: &Disk, token: Token) {
     if let Some(fast) = disk.fast() {
         leave(disk, fast, token);
     }
-    disk.gate.leave();
 }
 
 /// A clone has ended.
@@ -179,6 +179,8 @@ fn over(disk: &Disk, token: Token) {
 ///
 /// The block layer calls it with a bio that `forward` made.
 unsafe extern "C" fn passed(clone: *mut bindings::bio) {
+    // Who removes the disk waits until all have left, and then for this section.
+    let _reader = rcu::read_lock();
     // SAFETY: it stands in a `Tag`, and is ours again.
     let (parent, disk, started, token) = unsafe {
         let tag = container_of!(clone, Tag, bio);
@@ -190,7 +192,7 @@ unsafe extern "C" fn passed(clone: *mut bindings::bio) {
     };
     // SAFETY: as above; nobody uses it any more.
     unsafe { bindings::bio_put(clone) };
-    // SAFETY: the disk waits for what passed to leave its gate.
+    // SAFETY: the disk is there until what passed has left, and as long as the section above.
     let disk = unsafe { &*disk };
     // SAFETY: it is the client's, and ours to end.
     unsafe { Bio::from_raw(parent) }.end(Some(started), Ok(()));

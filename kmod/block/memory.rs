@@ -20,6 +20,8 @@ use kernel::{
 pub(crate) struct Memory {
     memory: Vec<u8, Vmalloc>,
     base: *mut u8,
+    /// Its pages, in their order.
+    pages: KVVec<*mut bindings::page>,
 }
 
 // SAFETY: it owns its memory; who may use which bytes of it when is the core's to say.
@@ -33,8 +35,19 @@ impl Memory {
         let bytes = bytes.next_multiple_of(PAGE_SIZE);
         let mut memory: Vec<u8, Vmalloc> = Vec::from_elem(0, bytes, GFP_KERNEL)?;
         let base = memory.as_mut_ptr();
+        let mut pages = KVVec::with_capacity(bytes / PAGE_SIZE, GFP_KERNEL)?;
+        for at in (0..bytes).step_by(PAGE_SIZE) {
+            let byte = base.wrapping_add(at);
+            // SAFETY: it is an address that `vmalloc` gave.
+            let page = unsafe { bindings::vmalloc_to_page(byte.cast_const().cast()) };
+            pages.push(page, GFP_KERNEL)?;
+        }
         // INVARIANT: nothing below uses the vector, which does not move its elements.
-        Ok(Self { memory, base })
+        Ok(Self {
+            memory,
+            base,
+            pages,
+        })
     }
 
     fn at(&self, at: usize, len: usize) -> Option<*mut u8> {
@@ -44,10 +57,7 @@ impl Memory {
 
     /// The page of byte `at`, and the byte's place in it.
     pub(crate) fn page(&self, at: usize) -> Option<(*mut bindings::page, usize)> {
-        let byte = self.at(at, 1)?;
-        // SAFETY: by the type invariant it is an address that `vmalloc` gave.
-        let page = unsafe { bindings::vmalloc_to_page(byte.cast_const().cast()) };
-        Some((page, at % PAGE_SIZE))
+        Some((*self.pages.get(at / PAGE_SIZE)?, at % PAGE_SIZE))
     }
 
     /// Calls `f` with bytes that no device and nobody else writes meanwhile. The core sees to that:

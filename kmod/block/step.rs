@@ -41,8 +41,9 @@ use crate::{
 /// No step.
 const NONE: u32 = u32::MAX;
 
-/// Segments of one bio at most.
+/// Segments of one bio at most, and at least: those lie in the bio itself.
 const SEGMENTS: u16 = 256;
+const SEGMENTS_INSIDE: u16 = 4;
 
 /// Bytes of one discard or of zeros without data at most.
 const EMPTY_MAX: u64 = 1 << 30;
@@ -193,6 +194,8 @@ pub(crate) struct Builder<'a> {
     index: u32,
     kind: Kind,
     at: u64,
+    /// Segments that a bio is made for.
+    segments: u16,
     /// The bio that is being filled; ours until it is submitted.
     bio: Option<NonNull<bindings::bio>>,
     /// An errno without its sign.
@@ -200,21 +203,32 @@ pub(crate) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// For the step `index`, from byte `at` of `lower` on.
+    /// For the step `index`, from byte `at` of `lower` on; some `len` bytes of memory are to come.
     pub(crate) fn new(
         pool: ArcBorrow<'a, Pool>,
         lower: &'a Lower,
         index: u32,
         kind: Kind,
-        at: u64,
+        (at, len): (u64, u64),
     ) -> Self {
         pool.cells.begin(index);
+        let pages = len
+            .div_ceil(kernel::page::PAGE_SIZE as u64)
+            .saturating_add(1);
+        let segments = match kind {
+            Kind::Read | Kind::Write { .. } => u16::try_from(pages).unwrap_or(SEGMENTS),
+            Kind::Flush | Kind::Zeroes | Kind::Discard => 0,
+        };
         Self {
             pool,
             lower,
             index,
             kind,
             at,
+            segments: match segments {
+                0 => 0,
+                some => some.clamp(SEGMENTS_INSIDE, SEGMENTS),
+            },
             bio: None,
             error: 0,
         }
@@ -224,17 +238,12 @@ impl<'a> Builder<'a> {
         if self.bio.is_some() {
             return self.bio;
         }
-        let vectors = if matches!(self.kind, Kind::Read | Kind::Write { .. }) {
-            SEGMENTS
-        } else {
-            0
-        };
         // SAFETY: the device is open, the set was initialized. With `GFP_NOIO` a set waits for
         // memory instead of failing.
         let bio = unsafe {
             bindings::bio_alloc_bioset(
                 self.lower.raw(),
-                vectors,
+                self.segments,
                 self.kind.flags(),
                 ffi::gfp_noio(),
                 self.pool.set.raw(),

@@ -129,7 +129,7 @@ impl Pool {
             Act::Zero { fua } => Kind::Write { fua },
             Act::Discard => Kind::Discard,
         };
-        let mut builder = Builder::new(self, lower, run.id.index, kind, run.at);
+        let mut builder = Builder::new(self, lower, run.id.index, kind, (run.at, run.len));
         match kind {
             Kind::Flush => builder.flush(),
             Kind::Discard | Kind::Zeroes => builder.range(run.len),
@@ -197,7 +197,7 @@ impl Pool {
             return core.complete(run.id, &Done::failed(Fault::Io));
         };
         let kind = Kind::Write { fua };
-        let mut builder = Builder::new(self, &lower, run.id.index, kind, run.at);
+        let mut builder = Builder::new(self, &lower, run.id.index, kind, (run.at, run.len));
         builder.zeros(run.len);
         builder.finish(run.at.wrapping_add(run.len));
     }
@@ -242,6 +242,9 @@ fn add(builder: &mut Builder<'_>, bench: &Bench, run: &Run, used: &mut usize, se
 /// Takes pages for a step's metadata, and copies what is to be written; false if there are none.
 fn take_bounce(bench: &mut Bench, core: &Core, run: &mut Run) -> bool {
     let (mut bytes, mut meta) = (0, 0);
+    if core.is_data(run.id) {
+        return true;
+    }
     if matches!(run.act, Act::Read | Act::Write) {
         core.segs(run.id, &mut |seg| match seg {
             Seg::Bytes(data) => bytes += data.len(),

@@ -24,7 +24,7 @@ served_no_more() {
 
 # The bytes of a volume or snapshot, as the server gives them.
 export_sum() {
-    rwsnap read "$1" | sha256sum | cut -c1-64
+    rwsnap read "$1" | witness sum
 }
 
 # The sums of everything in the pool, as seen by a function.

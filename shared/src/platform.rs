@@ -28,6 +28,16 @@ pub trait Atom: Send + Sync {
     fn clear(&self, bits: u64) -> u64;
     /// A full barrier.
     fn fence();
+    /// Adds, with a full barrier behind it: cheaper where adding is one by itself.
+    fn add_fenced(&self, value: u64) {
+        let _ = self.add(value);
+        Self::fence();
+    }
+    /// Subtracts, with a full barrier behind it.
+    fn sub_fenced(&self, value: u64) {
+        let _ = self.sub(value);
+        Self::fence();
+    }
 }
 
 /// The driver's side of the core's needs: a handle, if it is anything at all.

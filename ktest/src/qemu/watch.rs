@@ -167,10 +167,11 @@ impl Watch<'_> {
     }
 }
 
-/// What random numbers are drawn from: `KTEST_SEED`, or the time.
+/// What random numbers are drawn from: `KTEST_SEED`, or the time; guests that start together get
+/// numbers of their own. It has nine digits at most: cases put a number of theirs behind it.
 fn seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.map_or(1, |time| time.as_secs());
+    let now = now.map_or(1, |time| u64::from(time.subsec_nanos()));
     env::var("KTEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(now)
 }
 

@@ -8,6 +8,7 @@
 //! witness work JOURNAL --seconds N --seed N --probe DISK [--mark DM]
 //! witness verify JOURNAL [--until EVENT]       after a cut; without --until a new record begins
 //! witness random BOUND SEED                    a number, for scripts
+//! witness sum [FILE...]                        XXH64 of files (else of standard input), for scripts
 //! ```
 //!
 //! The journal is a disk whose power stays on. `work` ends with 0 if the time or the power is
@@ -18,6 +19,7 @@ mod journal;
 mod model;
 mod pool;
 mod sector;
+mod sum;
 mod verify;
 mod work;
 
@@ -119,7 +121,8 @@ fn carry_out() -> Result<(), String> {
             println!("{}", sector::mix(number(seed)?) % number(bound)?.max(1));
             Ok(())
         }
-        _ => Err("begin, work, verify or random is expected".to_owned()),
+        ["sum", ref files @ ..] => sum::print(files).map_err(|error| error.to_string()),
+        _ => Err("begin, work, verify, random or sum is expected".to_owned()),
     }
 }
 

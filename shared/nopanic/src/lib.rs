@@ -82,6 +82,7 @@ pub fn keep_engine() {
         Core::<Opaque>::command,
         Core::<Opaque>::reply,
         Core::<Opaque>::poll,
+        Core::<Opaque>::is_data,
         Core::<Opaque>::segs,
         Core::<Opaque>::complete,
         Core::<Opaque>::kick,

@@ -3,8 +3,9 @@
 //! Clients' requests: how they come in, which way they go, and how they end.
 
 use crate::api::{Op, Request, Step, Submit};
+use crate::engine::places::What;
 use crate::engine::slab::NONE;
-use crate::engine::task::{Job, Stage, What};
+use crate::engine::task::{Job, Stage};
 use crate::engine::view::changes;
 use crate::engine::Core;
 use crate::fault::Fault;

@@ -8,8 +8,9 @@
 //! itself. A snapshot that was taken on the way makes the task begin again under its epoch.
 
 use crate::api::{Op, Step};
+use crate::engine::places::What;
 use crate::engine::step::{Owner, Piece, SEGS};
-use crate::engine::task::{Job, Stage, What};
+use crate::engine::task::{Job, Stage};
 use crate::engine::view::{Dir, Level};
 use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;

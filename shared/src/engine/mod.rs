@@ -22,6 +22,7 @@ mod flush;
 mod journal;
 mod open;
 mod page;
+mod places;
 mod promise;
 mod read;
 mod redirect;
@@ -55,10 +56,11 @@ use crate::units::{Dev, Geometry, LogPos, PageNo, Slot, Word};
 pub(crate) use claims::Claims;
 pub(crate) use commit::Commit;
 pub(crate) use flush::Flush;
+pub(crate) use places::{Place, Places, What};
 pub(crate) use promise::HINTS;
 pub(crate) use slab::{Queue, Slab, NONE};
 pub(crate) use step::{Owner, Piece, Steps, SEGS};
-pub(crate) use task::{Job, Place, Stage, Task, What, UNSET};
+pub(crate) use task::{Job, Stage, Task};
 pub(crate) use units::CopyUnits;
 pub(crate) use view::{Dir, Level, View, Volume, LEVELS};
 pub(crate) use walk::{Levels, Stop};
@@ -319,7 +321,7 @@ impl<P: Platform> Core<P> {
 
     /// A flush of the save volume that failed covered more than its own task's writes, and one that
     /// succeeds later says nothing of them (I-18).
-    fn look_at_flush(&mut self, open: &step::Open, result: Result<(), Fault>) {
+    fn look_at_flush(&mut self, open: &step::Closed, result: Result<(), Fault>) {
         let shared = matches!(open.owner, Owner::Task(_) | Owner::MergeFlush);
         let flush = open.step == Step::Flush { dev: Dev::SAVE };
         if let (true, true, Err(fault)) = (shared, flush, self.believed(result)) {
@@ -336,10 +338,10 @@ impl<P: Platform> Core<P> {
         }
     }
 
-    fn task_step_done(&mut self, t: u32, open: &step::Open, done: &Done<'_>) {
-        if let Some(Piece::Chain(first, n, _)) = open.pieces.first() {
-            let mut unit = *first;
-            for i in 0..*n {
+    fn task_step_done(&mut self, t: u32, open: &step::Closed, done: &Done<'_>) {
+        if let Piece::Chain(first, n, _) = open.first {
+            let mut unit = first;
+            for i in 0..n {
                 let sum = usize::try_from(i).ok().and_then(|i| done.sums.get(i)).copied();
                 self.units.set_sum(unit, sum.unwrap_or(0));
                 unit = self.units.next(unit);
@@ -360,6 +362,14 @@ impl<P: Platform> Core<P> {
         if self.tasks.at(t).io == 0 {
             self.ready(t);
         }
+    }
+
+    /// Whether an open step moves clients' memory and copy units only: no bytes of the core's own.
+    #[must_use]
+    pub fn is_data(&self, id: StepId) -> bool {
+        let own =
+            |piece: &Piece| matches!(piece, Piece::Log(..) | Piece::Pages(..) | Piece::Meta(..));
+        self.steps.get(id).is_some_and(|open| !open.pieces.iter().any(own))
     }
 
     /// Names the memory that an open step moves, piece by piece, in the order of the device.

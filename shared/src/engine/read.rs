@@ -7,9 +7,10 @@
 //! phase (I-12).
 
 use crate::api::Step;
+use crate::engine::places::{Place, What};
 use crate::engine::slab::NONE;
 use crate::engine::step::{Owner, Piece, SEGS};
-use crate::engine::task::{Place, Stage, What};
+use crate::engine::task::Stage;
 use crate::engine::walk::{Levels, Stop};
 use crate::engine::Core;
 use crate::fault::Fault;

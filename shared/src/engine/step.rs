@@ -76,6 +76,17 @@ pub(crate) struct Open {
     pub(crate) tag: u64,
 }
 
+/// What is left to know of a step that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed {
+    pub(crate) step: Step,
+    pub(crate) owner: Owner,
+    /// Its first piece.
+    pub(crate) first: Piece,
+    /// As in [`Open`].
+    pub(crate) tag: u64,
+}
+
 const FREE: Open = Open {
     generation: 0,
     open: false,
@@ -183,9 +194,15 @@ impl<P: Platform> Steps<P> {
             self.table.stray();
             return;
         };
+        // Field by field: the whole is too large to be moved for nothing.
         let entry = self.table.at_mut(index);
-        let generation = entry.generation.wrapping_add(1);
-        *entry = Open { generation, open: true, step, owner, pieces, tag };
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.open = true;
+        entry.step = step;
+        entry.owner = owner;
+        entry.pieces = pieces;
+        entry.tag = tag;
+        let generation = entry.generation;
         self.push(StepId { index, generation }, step);
     }
 
@@ -196,11 +213,11 @@ impl<P: Platform> Steps<P> {
     }
 
     /// Closes a step.
-    pub(crate) fn close(&mut self, id: StepId) -> Option<Open> {
-        let entry = *self.get(id)?;
+    pub(crate) fn close(&mut self, id: StepId) -> Option<Closed> {
+        let Open { step, owner, pieces: [first, ..], tag, .. } = *self.get(id)?;
         self.table.at_mut(id.index).open = false;
         self.table.give(id.index);
-        Some(entry)
+        Some(Closed { step, owner, first, tag })
     }
 
     pub(crate) fn strays(&self) -> u32 {

@@ -7,54 +7,13 @@
 //! into the queue of those that can run, and it goes on from its stage. Everything that it holds is
 //! in its own record, so that giving up is one function.
 
+use core::ops::{Deref, DerefMut};
+
 use crate::api::Op;
+use crate::engine::places::{Place, Places, What};
 use crate::engine::slab::NONE;
 use crate::fault::Fault;
-use crate::units::{bit, bits, Epoch, LogPos, Slot, Word};
-
-/// Where a chunk of a view reads from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
-    pub(crate) what: What,
-    /// The level of the view that said so.
-    pub(crate) level: u8,
-    /// The epoch of the record that said so.
-    pub(crate) epoch: Epoch,
-    /// The slot, for `What::Slot`.
-    pub(crate) slot: Slot,
-}
-
-/// What a place is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum What {
-    /// Not yet known.
-    Unset,
-    /// In place, on the device at the view's end.
-    InPlace,
-    /// In place, because a restore has settled it.
-    Settled,
-    /// In a slot that never changes.
-    Copied,
-    /// In a slot of a clone.
-    New,
-    /// Reads as zeros.
-    Zero,
-    /// Lost.
-    Lost,
-}
-
-impl What {
-    pub(crate) const fn in_place(self) -> bool {
-        matches!(self, Self::InPlace | Self::Settled)
-    }
-
-    pub(crate) const fn in_slot(self) -> bool {
-        matches!(self, Self::Copied | Self::New)
-    }
-}
-
-pub(crate) const UNSET: Place =
-    Place { what: What::Unset, level: 0, epoch: Epoch(0), slot: Slot(0) };
+use crate::units::{bit, bits, Epoch, LogPos, Word};
 
 /// How far the look-up of a word has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -119,9 +78,31 @@ pub(crate) enum Stage {
     Step(u8),
 }
 
-/// A task.
-#[derive(Clone, Debug)]
+/// A task: its state, and the places that it has looked up. These are most of it, and are neither
+/// cleared nor copied when it is made anew.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Task {
+    pub(crate) state: State,
+    pub(crate) places: Places,
+}
+
+impl Deref for Task {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Task {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+/// The state of a task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State {
     pub(crate) job: Job,
     pub(crate) stage: Stage,
     /// In a queue of waiters or of those that can run.
@@ -157,7 +138,6 @@ pub(crate) struct Task {
     pub(crate) io: u32,
     pub(crate) fault: Option<Fault>,
     pub(crate) walk: Walk,
-    pub(crate) places: [Place; 64],
     /// The page it waits for.
     pub(crate) page: crate::units::PageNo,
     /// Counted among those that may load pages.
@@ -184,9 +164,9 @@ pub(crate) struct Task {
     pub(crate) aux: u32,
 }
 
-impl Task {
-    /// None; over 1 KiB, so that it is copied to its place in the table, not built on the stack.
-    pub(crate) const FREE: Self = Self {
+impl State {
+    /// That of none.
+    const FREE: Self = Self {
         job: Job::Free,
         stage: Stage::Begin,
         queued: false,
@@ -208,7 +188,6 @@ impl Task {
         io: 0,
         fault: None,
         walk: Walk { begun: false, level: 0, from: Epoch(0), missing: 0, found: 0, version: 0 },
-        places: [UNSET; 64],
         page: crate::units::PageNo(u64::MAX),
         walker: false,
         lock: NONE,
@@ -224,29 +203,6 @@ impl Task {
         aux: 0,
     };
 
-    /// Makes it a task of this kind, on this view; all else is as in `FREE`.
-    pub(crate) fn renew(&mut self, job: Job, view: u32) {
-        *self = Self::FREE;
-        self.job = job;
-        self.view = view;
-    }
-
-    /// The place of the chunk at `bit`.
-    pub(crate) fn place(&self, bit: u32) -> Place {
-        usize::try_from(bit).ok().and_then(|b| self.places.get(b)).copied().unwrap_or(UNSET)
-    }
-
-    pub(crate) fn set_place(&mut self, bit: u32, place: Place) {
-        if let Some(slot) = usize::try_from(bit).ok().and_then(|b| self.places.get_mut(b)) {
-            *slot = place;
-        }
-    }
-
-    /// The chunks of `mask` whose place is as `is` says.
-    pub(crate) fn placed(&self, mask: u64, is: impl Fn(What) -> bool) -> u64 {
-        bits(mask).filter(|at| is(self.place(*at).what)).fold(0, |out, at| out | bit(at))
-    }
-
     /// The copy unit that holds the base of the chunk at `bit`.
     pub(crate) fn base_unit(&self, bit: u32) -> u32 {
         self.base.iter().find(|b| b.0 == bit && b.1 != NONE).map_or(NONE, |b| b.1)
@@ -254,5 +210,30 @@ impl Task {
 
     pub(crate) fn fail(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
+    }
+}
+
+impl Task {
+    /// None; over 1 KiB, so that it is copied to its place in the table, not built on the stack.
+    pub(crate) const FREE: Self = Self { state: State::FREE, places: Places::UNSET };
+
+    /// Makes it a task of this kind, on this view; all else is as in `FREE`.
+    pub(crate) fn renew(&mut self, job: Job, view: u32) {
+        self.state = State { job, view, ..State::FREE };
+        self.places.forget(u64::MAX);
+    }
+
+    /// The place of the chunk at `bit`.
+    pub(crate) fn place(&self, bit: u32) -> Place {
+        self.places.get(bit)
+    }
+
+    pub(crate) fn set_place(&mut self, bit: u32, place: Place) {
+        self.places.set(bit, place);
+    }
+
+    /// The chunks of `mask` whose place is as `is` says.
+    pub(crate) fn placed(&self, mask: u64, is: impl Fn(What) -> bool) -> u64 {
+        bits(mask).filter(|at| is(self.place(*at).what)).fold(0, |out, at| out | bit(at))
     }
 }

@@ -5,7 +5,8 @@
 //! A look-up that misses a page waits for it and goes on where it was. What it found before stands
 //! only if no record of the word changed meanwhile (the word's *version*); else it begins again.
 
-use crate::engine::task::{Place, Walk, What, UNSET};
+use crate::engine::places::{Place, Places, What};
+use crate::engine::task::{Task, Walk};
 use crate::engine::view::{Dir, Level};
 use crate::engine::Core;
 use crate::fault::Fault;
@@ -54,9 +55,7 @@ impl<P: Platform> Core<P> {
         let version = self.versions.of(word);
         let task = self.tasks.at_mut(t);
         if !task.walk.begun || task.walk.version != version {
-            for bit in bits(mask) {
-                task.set_place(bit, UNSET);
-            }
+            task.places.forget(mask);
             let level = u8::from(levels == Levels::Base);
             task.walk = Walk { begun: true, missing: mask, version, level, ..Walk::default() };
         }
@@ -117,9 +116,9 @@ impl<P: Platform> Core<P> {
             let tree = level.dir == Dir::Last || from.epoch.0 <= self.superblock.epoch.get();
             let next = self.layers.next_group_of(from, end, (wanted, tree), &mut self.group)?;
             let Some(key) = next else { return Ok(()) };
-            let task = self.tasks.at_mut(t);
+            let Task { state: task, places } = self.tasks.at_mut(t);
             for record in self.group.records() {
-                take(task.walk.level, level.dir, record, &mut task.walk, &mut task.places);
+                take(task.walk.level, level.dir, record, &mut task.walk, places);
             }
             if key.epoch.0 == u32::MAX {
                 return Ok(());
@@ -130,7 +129,7 @@ impl<P: Platform> Core<P> {
 }
 
 /// Takes what a record says of the chunks that are missing.
-fn take(level: u8, dir: Dir, record: &Record, walk: &mut Walk, places: &mut [Place; 64]) {
+fn take(level: u8, dir: Dir, record: &Record, walk: &mut Walk, places: &mut Places) {
     let wanted = match dir {
         Dir::First => walk.missing & !walk.found,
         Dir::Last => walk.missing,
@@ -138,13 +137,7 @@ fn take(level: u8, dir: Dir, record: &Record, walk: &mut Walk, places: &mut [Pla
     let got = record.mask & wanted;
     walk.found |= got;
     for bit in bits(got) {
-        if let Some(place) = usize::try_from(bit).ok().and_then(|bit| places.get_mut(bit)) {
-            *place = Place {
-                what: what(record.kind),
-                level,
-                epoch: record.epoch,
-                slot: record.slot_of(bit).unwrap_or_default(),
-            };
-        }
+        let slot = record.slot_of(bit).unwrap_or_default();
+        places.set(bit, Place { what: what(record.kind), level, epoch: record.epoch, slot });
     }
 }

@@ -26,9 +26,7 @@ use crate::platform::{Atom, Platform};
 /// Counters are spread over this many lines.
 const LINES: u32 = 16;
 /// Atomics in a cache line of 64 bytes.
-const LINE: u32 = 8;
-/// Where in a line the reads that passed are counted; the writes follow.
-const PASSED: u32 = 2;
+const LINE: usize = 8;
 
 /// That a request is in the guard, and in which phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,47 +41,49 @@ pub(super) struct Guard<P: Platform> {
 
 impl<P: Platform> Guard<P> {
     pub(super) fn new(p: &P) -> Result<Self, Fault> {
-        let len = usize::try_from(LINES * LINE).unwrap_or(0);
+        let len = usize::try_from(LINES).unwrap_or(0).saturating_mul(LINE);
         Ok(Self { counts: p.atoms(len).ok_or(Fault::NoMemory)?, waiting: P::Atom::new(0) })
     }
 
-    fn count(&self, cpu: u32, phase: bool) -> Option<&P::Atom> {
-        self.in_line(cpu, u32::from(phase))
+    fn line(&self, cpu: u32) -> Option<&[P::Atom; LINE]> {
+        let at = usize::try_from(cpu & (LINES - 1)).unwrap_or(0).wrapping_mul(LINE);
+        self.counts.get(at..).and_then(<[P::Atom]>::first_chunk)
     }
 
-    fn in_line(&self, cpu: u32, place: u32) -> Option<&P::Atom> {
-        let at = (cpu & (LINES - 1)) * LINE + place;
-        self.counts.get(usize::try_from(at).unwrap_or(usize::MAX))
+    fn count(&self, cpu: u32, phase: bool) -> Option<&P::Atom> {
+        let [first, second, ..] = self.line(cpu)?;
+        Some(if phase { second } else { first })
     }
 
     /// Counts a read or write that passes, in a line that no other CPU writes to meanwhile.
     pub(super) fn note_passed(&self, cpu: u32, write: bool) {
-        if let Some(count) = self.in_line(cpu, PASSED + u32::from(write)) {
-            let _ = count.add(1);
+        if let Some([_, _, reads, writes, ..]) = self.line(cpu) {
+            let _ = if write { writes } else { reads }.add(1);
         }
     }
 
     /// Reads and writes that passed.
     pub(super) fn passed(&self) -> (u64, u64) {
-        let sum = |place: u32| {
-            let counts = (0..LINES).filter_map(|line| self.in_line(line, place));
-            counts.fold(0u64, |sum, count| sum.wrapping_add(count.load()))
-        };
-        (sum(PASSED), sum(PASSED + 1))
+        let mut passed = (0u64, 0u64);
+        for [_, _, reads, writes, ..] in (0..LINES).filter_map(|cpu| self.line(cpu)) {
+            passed.0 = passed.0.wrapping_add(reads.load());
+            passed.1 = passed.1.wrapping_add(writes.load());
+        }
+        passed
     }
 
+    /// Counts one in; what is loaded next is loaded behind a full barrier.
     pub(super) fn enter(&self, cpu: u32, phase: bool) -> Token {
         if let Some(count) = self.count(cpu, phase) {
-            let _ = count.add(1);
+            count.add_fenced(1);
         }
         Token(phase)
     }
 
     pub(super) fn leave(&self, cpu: u32, token: Token) -> bool {
         if let Some(count) = self.count(cpu, token.0) {
-            let _ = count.sub(1);
+            count.sub_fenced(1);
         }
-        P::Atom::fence();
         self.waiting.load() != 0
     }
 
@@ -94,14 +94,17 @@ impl<P: Platform> Guard<P> {
 
     /// Whether nobody is left in the phase; then no drain waits any more.
     pub(super) fn drained(&self, phase: bool) -> bool {
-        P::Atom::fence();
-        let mut sum = 0u64;
-        for line in 0..LINES {
-            sum = sum.wrapping_add(self.count(line, phase).map_or(0, Atom::load));
-        }
-        if sum == 0 {
+        let drained = self.is_empty(phase);
+        if drained {
             self.waiting.store(0);
         }
-        sum == 0
+        drained
+    }
+
+    /// Whether nobody is in the phase.
+    pub(super) fn is_empty(&self, phase: bool) -> bool {
+        P::Atom::fence();
+        let counts = (0..LINES).filter_map(|line| self.count(line, phase));
+        counts.fold(0u64, |sum, count| sum.wrapping_add(count.load())) == 0
     }
 }

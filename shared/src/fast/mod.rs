@@ -125,6 +125,13 @@ impl<P: Platform> Fast<P> {
         self.guard.leave(cpu, token)
     }
 
+    /// Whether nothing that passed is under way. For a driver that has seen to it that nothing
+    /// comes any more.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.guard.is_empty(false) && self.guard.is_empty(true)
+    }
+
     /// Reads and writes that passed since the volume was opened.
     pub fn passed(&self) -> (u64, u64) {
         self.guard.passed()
@@ -134,7 +141,6 @@ impl<P: Platform> Fast<P> {
         loop {
             let before = self.state.load();
             let token = self.guard.enter(cpu, before & PHASE != 0);
-            P::Atom::fence();
             let state = self.state.load();
             if (state ^ before) & PHASE == 0 {
                 return (token, state);

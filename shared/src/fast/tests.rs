@@ -62,6 +62,7 @@ fn a_drain_waits_for_those_before_it_alone() {
     let Route::Pass(after) = fast.route(1, Op::Read, 0, 4096) else { panic!("slow") };
     assert!(!fast.drained());
     assert!(fast.leave(9, before.token), "somebody waits");
-    assert!(fast.drained());
+    assert!(fast.drained() && !fast.is_idle());
     assert!(!fast.leave(1, after.token), "nobody waits");
+    assert!(fast.is_idle());
 }

@@ -8,7 +8,7 @@
 //! ones. The group is walked twice, first to see that all pages of the tree are
 //! there, so that nothing can stop it once it has begun to log.
 
-use crate::engine::{Core, Dir, Level, Levels, Place, Stage, Stop, What, UNSET};
+use crate::engine::{Core, Dir, Level, Levels, Place, Stage, Stop, What};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
 use crate::format::record::{free_run, GroupKey, Kind, Record};
@@ -91,7 +91,7 @@ impl<P: Platform> Core<P> {
             self.put_logged(&Record { map: m, word, epoch, kind, mask: set, slot }, None)?;
         }
         // The version before M's first: X's own, which R and its followers hold.
-        self.tasks.at_mut(t).places = [UNSET; 64];
+        self.tasks.at_mut(t).places.forget(u64::MAX);
         let mut from = GroupKey { map: m, word, epoch: Epoch(1) };
         let all = GroupKey { map: m, word: word.next(), epoch: Epoch(0) };
         let end = until.map_or(all, |epoch| GroupKey { map: m, word, epoch });

@@ -10,9 +10,7 @@
 //! restore is over.
 
 use crate::api::Step;
-use crate::engine::{
-    Core, Job, Owner, Piece, Place, Queue, Slab, Stage, Stop, View, NONE, SEGS, UNSET,
-};
+use crate::engine::{Core, Job, Owner, Piece, Places, Queue, Slab, Stage, Stop, View, NONE, SEGS};
 use crate::fault::Fault;
 use crate::format::entity::Entity;
 use crate::format::record::GroupKey;
@@ -36,9 +34,9 @@ pub(crate) struct Job64 {
     /// Chunks of which R, or who follows it, has what X holds already.
     pub(crate) handed: u64,
     /// What M has of each chunk: the last.
-    pub(crate) own: [Place; 64],
+    pub(crate) own: Places,
     /// What X has of each.
-    pub(crate) x: [Place; 64],
+    pub(crate) x: Places,
     /// The slot that X's data was copied to, for R.
     pub(crate) kept: [Slot; 64],
     /// Chunks with such a slot.
@@ -54,8 +52,8 @@ const FREE: Job64 = Job64 {
     touched: 0,
     in_m: 0,
     handed: 0,
-    own: [UNSET; 64],
-    x: [UNSET; 64],
+    own: Places::UNSET,
+    x: Places::UNSET,
     kept: [Slot(0); 64],
     keeps: 0,
     x_units: NONE,

@@ -13,7 +13,7 @@ use crate::control::rows::{
     RUN_SETTLED, RUN_UNSETTLED,
 };
 use crate::control::{Refusal, RunRow};
-use crate::engine::{Core, Dir, Level, Levels, Place, Stage, Stop, View, What, NONE, UNSET};
+use crate::engine::{Core, Dir, Level, Levels, Places, Stage, Stop, View, What, NONE};
 use crate::format::entity::Kind;
 use crate::format::record::GroupKey;
 use crate::lifecycle::command::{Blamed, Whose};
@@ -39,7 +39,7 @@ pub(crate) struct Walker {
     /// The run being gathered.
     run: RunRow,
     /// Places of the first volume (diff), or of old data (map of a production).
-    first: [Place; 64],
+    first: Places,
 }
 
 impl Walker {
@@ -52,7 +52,7 @@ impl Walker {
         views_made: 0,
         rows: 0,
         run: RunRow::ZERO,
-        first: [UNSET; 64],
+        first: Places::UNSET,
     };
 }
 
@@ -275,7 +275,7 @@ impl<P: Platform> Core<P> {
                 self.look_up(t, u64::MAX, Levels::One(level))?;
                 self.lifecycle.walker.first = self.tasks.at(t).places;
             } else {
-                self.lifecycle.walker.first = [UNSET; 64];
+                self.lifecycle.walker.first.forget(u64::MAX);
             }
             self.tasks.at_mut(t).stage = Stage::Step(2);
         }
@@ -309,8 +309,7 @@ impl<P: Platform> Core<P> {
 
     fn map_chunk(&mut self, t: u32, chunk: u64, b: u32) -> bool {
         let place = self.tasks.at(t).place(b);
-        let old = usize::try_from(b).ok().and_then(|b| self.lifecycle.walker.first.get(b)).copied();
-        let old = old.unwrap_or(UNSET);
+        let old = self.lifecycle.walker.first.get(b);
         let view = self.views.at(self.tasks.at(t).view);
         let clone = self.is_clone_view(view);
         let production = view.vol != NONE && !clone;
@@ -353,9 +352,7 @@ impl<P: Platform> Core<P> {
 
     fn diff_chunk(&mut self, t: u32, chunk: u64, b: u32) -> bool {
         let second = self.tasks.at(t).place(b);
-        let first =
-            usize::try_from(b).ok().and_then(|b| self.lifecycle.walker.first.get(b)).copied();
-        let first = first.unwrap_or(UNSET);
+        let first = self.lifecycle.walker.first.get(b);
         let same = match (first.what, second.what) {
             (a, b) if a.in_slot() && b.in_slot() => first.slot == second.slot,
             (a, b) if a.in_place() && b.in_place() => true,

@@ -15,7 +15,7 @@
 
 use crate::api::Step;
 use crate::engine::{
-    Core, Dir, Level, Levels, Owner, Piece, Place, Stage, Stop, Task, What, NONE, SEGS, UNSET,
+    Core, Dir, Level, Levels, Owner, Piece, Place, Stage, Stop, Task, What, NONE, SEGS,
 };
 use crate::format::entity::Entity;
 use crate::lifecycle::compose::RECORDS;
@@ -137,7 +137,7 @@ impl<P: Platform> Core<P> {
         let mut skipped = false;
         for b in 0..64 {
             let x = self.tasks.at(t).place(b);
-            let own = place_at(&self.job(t).own, b);
+            let own = self.job(t).own.get(b);
             let home = x.what == What::Unset || x.what.in_place();
             if mask & bit(b) == 0 || home || x.level != level || x.what == What::Lost {
                 continue;
@@ -290,7 +290,7 @@ impl<P: Platform> Core<P> {
                 continue;
             }
             live |= if source(job, b).what.in_slot() { bit(b) } else { 0 };
-            xs |= if place_at(&job.x, b).what.in_slot() { bit(b) } else { 0 };
+            xs |= if job.x.get(b).what.in_slot() { bit(b) } else { 0 };
         }
         (live, xs)
     }
@@ -327,7 +327,7 @@ impl<P: Platform> Core<P> {
                 if live {
                     source(job, b).slot
                 } else {
-                    place_at(&job.x, b).slot
+                    job.x.get(b).slot
                 }
             };
             let slot = pick(self.job(t), first);
@@ -477,15 +477,11 @@ impl<P: Platform> Core<P> {
     }
 }
 
-fn place_at(places: &[Place; 64], b: u32) -> Place {
-    usize::try_from(b).ok().and_then(|b| places.get(b)).copied().unwrap_or(UNSET)
-}
-
 /// What a chunk reads as now: M's data, else X's.
 fn source(job: &Job64, b: u32) -> Place {
-    let own = place_at(&job.own, b);
+    let own = job.own.get(b);
     if own.what == What::Unset {
-        place_at(&job.x, b)
+        job.x.get(b)
     } else {
         own
     }

@@ -8,7 +8,7 @@
 //! or later and before the chunk's next record (I-9). What it frees it also hides with `Gone`
 //! records, so that a sweep that begins again after a crash finds less to do.
 
-use crate::engine::{Core, Job, Stage, Stop, What, NONE, UNSET};
+use crate::engine::{Core, Job, Stage, Stop, What, NONE};
 use crate::fault::Fault;
 use crate::format::entity::{Kind, SWEEP_ALL};
 use crate::format::record::{free_run, GroupKey, Kind as RecordKind, Record};
@@ -181,7 +181,7 @@ impl<P: Platform> Core<P> {
         s.word = Word(0);
         s.restart = false;
         let task = self.tasks.at_mut(t);
-        task.places = [UNSET; 64];
+        task.places.forget(u64::MAX);
         task.stage = Stage::Lookup;
         true
     }
@@ -197,7 +197,7 @@ impl<P: Platform> Core<P> {
         if word != self.lifecycle.sweeper.word {
             self.sweep_word_end(t)?;
             self.lifecycle.sweeper.word = word;
-            self.tasks.at_mut(t).places = [UNSET; 64];
+            self.tasks.at_mut(t).places.forget(u64::MAX);
             // Freeing may have put records into the deltas: look again.
             if key.is_some() {
                 return Ok(true);

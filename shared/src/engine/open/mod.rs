@@ -21,7 +21,7 @@ use replay::Blocks;
 
 use crate::api::{Device, Done, Limits, Step};
 use crate::control::{Name, Refusal};
-use crate::engine::step::{Open, Owner, Piece, SEGS};
+use crate::engine::step::{Closed, Owner, Piece, SEGS};
 use crate::engine::views::device_of;
 use crate::engine::Core;
 use crate::fast::Fast;
@@ -252,7 +252,7 @@ impl<P: Platform> Core<P> {
 
     /// A step of opening has ended.
     #[inline(never)]
-    pub(crate) fn open_step_done(&mut self, tag: u64, open: &Open, done: &Done<'_>) {
+    pub(crate) fn open_step_done(&mut self, tag: u64, open: &Closed, done: &Done<'_>) {
         self.opening.io = self.opening.io.saturating_sub(1);
         // An unreadable block or slot is no crash's leftover: to cut the log there would lose what
         // was released on its strength.
@@ -273,7 +273,7 @@ impl<P: Platform> Core<P> {
     }
 
     #[inline(never)]
-    fn take_opened(&mut self, tag: u64, open: &Open, done: &Done<'_>) -> Result<(), OpenError> {
+    fn take_opened(&mut self, tag: u64, open: &Closed, done: &Done<'_>) -> Result<(), OpenError> {
         let at = match open.step {
             Step::Read { at, .. } => at,
             _ => 0,

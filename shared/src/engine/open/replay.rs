@@ -8,7 +8,7 @@
 
 use super::{OpenError, Phase};
 use crate::api::{Done, Step};
-use crate::engine::step::{Open, Owner, Piece};
+use crate::engine::step::{Closed, Owner, Piece};
 use crate::engine::Core;
 use crate::fault::Fault;
 use crate::format::log::{Entry, Fold};
@@ -295,8 +295,8 @@ impl<P: Platform> Core<P> {
 
     /// Slots have come: compares them with their sum.
     #[inline(never)]
-    pub(super) fn take_verify(&mut self, tag: u64, open: &Open, done: &Done<'_>) {
-        let Some(Piece::Chain(first, n, _)) = open.pieces.first().copied() else { return };
+    pub(super) fn take_verify(&mut self, tag: u64, open: &Closed, done: &Done<'_>) {
+        let Piece::Chain(first, n, _) = open.first else { return };
         self.units.free(first, n);
         let mut fold = Fold::default();
         for sum in done.sums {
