@@ -68,13 +68,9 @@ impl platform::Atom for Atom {
         smp_mb(barrier::Full);
     }
 
-    // Fully ordered operations are full barriers in the kernel's memory model.
+    // A fully ordered operation is a full barrier in the kernel's memory model.
     fn add_fenced(&self, value: u64) {
         let _ = self.0.fetch_add(value, Full);
-    }
-
-    fn sub_fenced(&self, value: u64) {
-        let _ = self.0.fetch_sub(value, Full);
     }
 }
 

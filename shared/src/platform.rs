@@ -33,11 +33,6 @@ pub trait Atom: Send + Sync {
         let _ = self.add(value);
         Self::fence();
     }
-    /// Subtracts, with a full barrier behind it.
-    fn sub_fenced(&self, value: u64) {
-        let _ = self.sub(value);
-        Self::fence();
-    }
 }
 
 /// The driver's side of the core's needs: a handle, if it is anything at all.

@@ -4,18 +4,17 @@
 //!
 //! Two phases, as in sleepable RCU: a drain turns the phase and waits until the old one is empty,
 //! while new requests count in the new one. Each CPU has counters of its own, a cache line apart; a
-//! request may leave on another CPU, so that only their sum means anything.
+//! request may leave on another CPU. What came in and what left are counted apart and never reset,
+//! so that the same counters tell how much has passed.
 //!
 //! # Why it is sound where memory is weakly ordered
 //!
 //! Entering: count, full barrier, load the state. Draining: store the state, full barrier, load the
 //! counts. Of two such threads at least one sees what the other stored: so whoever did not see the
-//! new phase is in the sum, and whoever saw it counts in the new phase or leaves again. Who counted
-//! in the old phase after it had turned leaves by the line that it came in by, which is loaded
-//! once: it is in the sum with one or with zero, and never with less. All others that are in the
-//! old phase came in before, so that the sum has their entries, and their leaving or not: a sum of
-//! zero is never premature. A count is left with release and loaded with acquire, so that what the
-//! leavers did is before what the drain does next.
+//! new phase is among those counted in, and whoever saw it counts in the new phase, or takes its
+//! count back. What left is loaded before what came in, with acquire: who is seen to have left is
+//! seen to have come in, so that those who are inside are never reckoned too few. A count of what
+//! left is stored with release, so that what the leavers did is before what the drain does next.
 //!
 //! Leaving: count, full barrier, load `waiting`. Expecting: store `waiting`, full barrier, load the
 //! counts. Again one of them sees the other: no drain waits for somebody who does not kick it.
@@ -28,12 +27,23 @@ const LINES: u32 = 16;
 /// Atomics in a cache line of 64 bytes.
 const LINE: usize = 8;
 
+/// What is counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read = 0,
+    Write = 1,
+    /// Neither.
+    Other = 2,
+}
+
+const KINDS: usize = 3;
+
 /// That a request is in the guard, and in which phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token(bool);
 
 pub(super) struct Guard<P: Platform> {
-    /// For each line: phase 0, phase 1, reads and writes that passed, then padding.
+    /// For each line: what came in in phase 0, by kind; the same in phase 1; what left each.
     counts: P::Array<P::Atom>,
     /// 1 while a drain waits.
     waiting: P::Atom,
@@ -50,39 +60,45 @@ impl<P: Platform> Guard<P> {
         self.counts.get(at..).and_then(<[P::Atom]>::first_chunk)
     }
 
-    fn count(&self, cpu: u32, phase: bool) -> Option<&P::Atom> {
-        let [first, second, ..] = self.line(cpu)?;
-        Some(if phase { second } else { first })
+    fn lines(&self) -> impl Iterator<Item = &[P::Atom; LINE]> {
+        (0..LINES).filter_map(|cpu| self.line(cpu))
     }
 
-    /// Counts a read or write that passes, in a line that no other CPU writes to meanwhile.
-    pub(super) fn note_passed(&self, cpu: u32, write: bool) {
-        if let Some([_, _, reads, writes, ..]) = self.line(cpu) {
-            let _ = if write { writes } else { reads }.add(1);
-        }
+    fn came(&self, cpu: u32, phase: bool, kind: Kind) -> Option<&P::Atom> {
+        let line = usize::try_from(cpu & (LINES - 1)).unwrap_or(0).wrapping_mul(LINE);
+        let place = if phase { KINDS } else { 0 };
+        self.counts.get(line.wrapping_add(place).wrapping_add(kind as usize))
     }
 
     /// Reads and writes that passed.
     pub(super) fn passed(&self) -> (u64, u64) {
-        let mut passed = (0u64, 0u64);
-        for [_, _, reads, writes, ..] in (0..LINES).filter_map(|cpu| self.line(cpu)) {
-            passed.0 = passed.0.wrapping_add(reads.load());
-            passed.1 = passed.1.wrapping_add(writes.load());
-        }
-        passed
+        self.lines().fold((0u64, 0u64), |(reads, writes), [r0, w0, _, r1, w1, ..]| {
+            let sum = |sum: u64, a: &P::Atom, b: &P::Atom| {
+                sum.wrapping_add(a.load()).wrapping_add(b.load())
+            };
+            (sum(reads, r0, r1), sum(writes, w0, w1))
+        })
     }
 
     /// Counts one in; what is loaded next is loaded behind a full barrier.
-    pub(super) fn enter(&self, cpu: u32, phase: bool) -> Token {
-        if let Some(count) = self.count(cpu, phase) {
+    pub(super) fn enter(&self, cpu: u32, phase: bool, kind: Kind) -> Token {
+        if let Some(count) = self.came(cpu, phase, kind) {
             count.add_fenced(1);
         }
         Token(phase)
     }
 
+    /// One that entered on this CPU does not pass after all.
+    pub(super) fn turn_back(&self, cpu: u32, token: Token, kind: Kind) {
+        if let Some(count) = self.came(cpu, token.0, kind) {
+            let _ = count.sub(1);
+        }
+    }
+
+    /// Counts one out; true if a drain waits.
     pub(super) fn leave(&self, cpu: u32, token: Token) -> bool {
-        if let Some(count) = self.count(cpu, token.0) {
-            count.sub_fenced(1);
+        if let Some([.., left0, left1]) = self.line(cpu) {
+            if token.0 { left1 } else { left0 }.add_fenced(1);
         }
         self.waiting.load() != 0
     }
@@ -104,7 +120,13 @@ impl<P: Platform> Guard<P> {
     /// Whether nobody is in the phase.
     pub(super) fn is_empty(&self, phase: bool) -> bool {
         P::Atom::fence();
-        let counts = (0..LINES).filter_map(|line| self.count(line, phase));
-        counts.fold(0u64, |sum, count| sum.wrapping_add(count.load())) == 0
+        let left = self.lines().fold(0u64, |sum, [.., left0, left1]| {
+            sum.wrapping_add(if phase { left1 } else { left0 }.load())
+        });
+        let came = self.lines().fold(0u64, |sum, [r0, w0, o0, r1, w1, o1, ..]| {
+            let all = if phase { [r1, w1, o1] } else { [r0, w0, o0] };
+            all.iter().fold(sum, |sum, count| sum.wrapping_add(count.load()))
+        });
+        came == left
     }
 }

@@ -24,7 +24,7 @@ use crate::fault::Fault;
 use crate::platform::{Atom, Platform};
 use crate::units::{low_bits, Dev, Epoch, Geometry, Word};
 use bits::Bits;
-use guard::Guard;
+use guard::{Guard, Kind};
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,18 +103,18 @@ impl<P: Platform> Fast<P> {
 
     /// Where a request for `len` bytes from `at` goes. It may cross words.
     pub fn route(&self, cpu: u32, op: Op, at: u64, len: u32) -> Route {
-        let (token, state) = self.enter(cpu);
+        let kind = match op {
+            Op::Read => Kind::Read,
+            Op::Write { .. } => Kind::Write,
+            Op::Flush | Op::Discard | Op::Zero { .. } => Kind::Other,
+        };
+        let (token, state) = self.enter(cpu, kind);
         if self.passes(state, op, at, len) {
-            match op {
-                Op::Read => self.guard.note_passed(cpu, false),
-                Op::Write { .. } => self.guard.note_passed(cpu, true),
-                Op::Flush | Op::Discard | Op::Zero { .. } => {}
-            }
             return Route::Pass(Pass { dev: self.dev, at, token });
         }
         // A drain may have begun since `enter`. Its end must not be missed, but the caller goes to
         // the core now, which looks at the guard whenever it is called.
-        let _ = self.leave(cpu, token);
+        self.guard.turn_back(cpu, token, kind);
         Route::Slow
     }
 
@@ -137,15 +137,15 @@ impl<P: Platform> Fast<P> {
         self.guard.passed()
     }
 
-    fn enter(&self, cpu: u32) -> (Token, u64) {
+    fn enter(&self, cpu: u32, kind: Kind) -> (Token, u64) {
         loop {
             let before = self.state.load();
-            let token = self.guard.enter(cpu, before & PHASE != 0);
+            let token = self.guard.enter(cpu, before & PHASE != 0, kind);
             let state = self.state.load();
             if (state ^ before) & PHASE == 0 {
                 return (token, state);
             }
-            let _ = self.guard.leave(cpu, token);
+            self.guard.turn_back(cpu, token, kind);
         }
     }
 
@@ -180,6 +180,10 @@ impl<P: Platform> Fast<P> {
         let first = self.geometry.chunk_of(at);
         let last = self.geometry.chunk_of(at.saturating_add(u64::from(len)).saturating_sub(1));
         let mut word = first.word();
+        if word == last.word() {
+            let behind = u64::MAX.wrapping_shl(first.bit());
+            return test(word, behind & u64::MAX.wrapping_shr(63u32.wrapping_sub(last.bit())));
+        }
         while word <= last.word() {
             let from = if word == first.word() { !low_bits(first.bit()) } else { u64::MAX };
             let to =

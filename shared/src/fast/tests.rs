@@ -66,3 +66,22 @@ fn a_drain_waits_for_those_before_it_alone() {
     assert!(!fast.leave(1, after.token), "nobody waits");
     assert!(fast.is_idle());
 }
+
+/// Ranges of one word and of several: a write passes if each of its chunks is copied.
+#[test]
+fn a_write_passes_where_all_its_chunks_are_copied() {
+    let fast = fast();
+    fast.set(Mode::Copy, Epoch(1));
+    fast.mark_copied(Word(0), 0xFF << 56, Epoch(1));
+    fast.mark_copied(Word(1), u64::MAX, Epoch(1));
+    fast.mark_copied(Word(2), 0b1, Epoch(1));
+    for first in 54..=130u64 {
+        for last in first..=130 {
+            let copied = first >= 56 && last <= 128;
+            let (at, len) = (first * 4096 + 512, (last - first) * 4096 + 512);
+            let len = u32::try_from(len).unwrap();
+            assert_eq!(passes(&fast, WRITE, at, len), copied, "{first}..={last}");
+        }
+    }
+    assert!(passes(&fast, WRITE, 63 * 4096, 4096) && !passes(&fast, WRITE, 55 * 4096, 8192));
+}
