@@ -454,11 +454,13 @@ impl<P: Platform> Core<P> {
     }
 
     /// From now on productions change: the fingerprints of the close before this are void. They
-    /// count after a close in order alone, so the catalogue of its checkpoint is early enough.
+    /// count after a close in order alone, so the catalogue of its checkpoint is early enough. One
+    /// that counted says of a production that is offline still what it has to look like (I-45).
     fn forget_fingerprints(&mut self) {
         for v in 0..self.vols.len() {
             let vol = self.vols.at(v);
-            let known = self.catalog.get(vol.id).filter(|_| vol.live && !vol.clone);
+            let void = vol.fast.is_some() || !self.opening.was_clean;
+            let known = self.catalog.get(vol.id).filter(|_| vol.live && !vol.clone && void);
             let Some(entity) = known.filter(|e| e.has(FLAG_FINGERPRINT)) else { continue };
             *self.lifecycle.edit = *entity;
             self.lifecycle.edit.set_flags(FLAG_FINGERPRINT, false);
