@@ -284,6 +284,7 @@ fn production_that_is_gone_or_was_changed_stays_offline() {
         let output = place.run(&["list"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("prod.img was changed") && said.contains("--trust"), "{said}");
+        assert!(!said.contains('\x1b'), "colours in what is no terminal: {said:?}");
         place.refused(&["read", "prod"], &["`prod` is offline", "--trust NAME"]);
     }
     prod.write_all_at(&pattern(1024, 8, 1)[..7], 1024).unwrap();
