@@ -9,6 +9,8 @@ mod pool;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod server;
 
+use std::collections::BTreeSet;
+
 use pool::Place;
 use serde_json::Value;
 use server::Server;
@@ -29,10 +31,8 @@ const RESTORE: &str = "name from state order done total rate started started_ns 
 #[track_caller]
 fn has(value: &Value, fields: &str) {
     let value = value.as_array().map_or(value, |list| &list[0]);
-    let mut found: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut wanted: Vec<&str> = fields.split_whitespace().collect();
-    (found.sort_unstable(), wanted.sort_unstable());
-    assert_eq!(found, wanted);
+    let found: BTreeSet<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(found, fields.split_whitespace().collect());
 }
 
 #[test]
