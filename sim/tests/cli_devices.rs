@@ -13,6 +13,7 @@ mod server;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
 
 use loops::{as_root, Loop};
 use nix::libc;
@@ -117,6 +118,27 @@ fn a_device_of_larger_blocks_is_not_added_and_one_of_smaller_blocks_is() {
     place.ok(&["snapshot", "prod@a", "y@a"]);
     place.write("y", 0, 1 << 20, 2);
     place.holds("y@a", 0, SIZE, 1);
+    place.ok(&["stop"]);
+    server.ended();
+    place.check();
+}
+
+#[test]
+fn the_minimum_block_of_all_exports_is_the_largest_below() {
+    let place = Place::new();
+    let wide = Loop::of(&place.production("wide.img", SIZE), "4096");
+    let (wide, narrow) = (format!("w={}", wide.0), place.production("narrow.img", SIZE));
+    let narrow = format!("n={narrow}");
+    let productions = ["--production", &wide, "--production", &narrow];
+    place.ok(&[&["-q", "create", "save.img", "--size", "32M"], &productions[..]].concat());
+    place.ok(&["snapshot", "n@a"]);
+    let server = Server::start(&place, &["--nbd", "unix:n.sock"]);
+    for name in ["w", "n", "n@a"] {
+        let uri = format!("nbd+unix:///{name}?socket={}", place.path("n.sock").display());
+        let told = Command::new("nbdinfo").args(["--json", &uri]).output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(told["exports"][0]["block_size_minimum"], 4096, "{name}: {told}");
+    }
     place.ok(&["stop"]);
     server.ended();
     place.check();

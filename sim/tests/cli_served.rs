@@ -156,6 +156,61 @@ fn a_production_that_moved_is_named_and_a_changed_one_trusted() {
     server.ended();
 }
 
+/// Waits for a checkpoint.
+fn noted(place: &Place) {
+    let begun = Instant::now();
+    while place.json(&["status"])["checkpoints"] == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "there is no checkpoint");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A production that was away is looked at when it comes back: it may be another then. But not by
+/// what is left of a fingerprint from before a crash, after which it rightly looks different.
+#[test]
+fn a_production_that_was_away_is_looked_at_when_it_is_back() {
+    let place = Place::pool(SIZE);
+    let away = || fs::rename(place.path("prod.img"), place.path("away.img")).unwrap();
+    let back = || fs::rename(place.path("away.img"), place.path("prod.img")).unwrap();
+    let is_offline = || place.json(&["info", "prod"])["flags"] == serde_json::json!(["offline"]);
+    let stopped = || {
+        let server = Server::start(&place, &[]);
+        let was_offline = is_offline();
+        place.ok(&["stop"]);
+        server.ended();
+        was_offline
+    };
+    place.ok(&["snapshot", "prod@a"]);
+    away();
+    assert!(stopped());
+    let mut changed = fs::read(place.path("away.img")).unwrap();
+    changed[100] ^= 1;
+    fs::write(place.path("away.img"), &changed).unwrap();
+    back();
+    assert!(stopped() && stopped());
+    // A crash does not make it welcome either.
+    for _ in 0..2 {
+        let mut server = Server::start(&place, &[]);
+        assert!(is_offline());
+        noted(&place);
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+    }
+    changed[100] ^= 1;
+    fs::write(place.path("prod.img"), changed).unwrap();
+    let mut server = Server::start(&place, &[]);
+    assert!(!is_offline());
+    place.write("prod", 0, 4096, 2);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    away();
+    assert!(stopped());
+    back();
+    assert!(!stopped());
+    place.holds("prod", 0, 4096, 2);
+    place.check();
+}
+
 #[test]
 fn tcp_is_for_this_machine_and_several_servers_need_names() {
     let a = Place::pool(SIZE);

@@ -64,6 +64,8 @@ fn the_tests_verbs_are_hidden_and_all_else_is_listed() {
         assert_eq!(listed, !HIDDEN.contains(&verb.as_str()), "{verb}");
     }
     assert!(text(&rwsnap(&["--version"]).stdout).starts_with("rwsnap "));
+    let bare = text(&rwsnap(&[]).stderr);
+    assert!(bare.contains("snapshot") && !HIDDEN.iter().any(|v| bare.contains(v)), "{bare}");
 }
 
 #[test]

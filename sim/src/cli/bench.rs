@@ -31,7 +31,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Where to put the images, some ten times `--size` in all
+    /// Where to put the images, some fifteen times `--size` in all
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     /// Size of the production volumes

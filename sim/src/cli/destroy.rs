@@ -27,8 +27,8 @@ pub(super) struct Destroy {
     /// Destroy also what depends on them: snapshots of a clone, clones of a snapshot
     #[arg(short, long)]
     recursive: bool,
-    /// Change nothing; say what would go and how much space it would free, or that it would go
-    /// with what needs it
+    /// Change nothing; say what would go and how much space each alone would free (not what
+    /// several share, and of a clone its snapshots' too), or that it would go with what needs it
     #[arg(long)]
     dry_run: bool,
     /// Snapshots that are needed go as soon as nothing needs them any more
@@ -78,7 +78,7 @@ impl Destroy {
             }
             return print_json(&gone);
         }
-        let mut rows = Rows::new(&["WOULD DESTROY", ">FREES"]);
+        let mut rows = Rows::new(&["WOULD DESTROY", ">FREES ALONE"]);
         for Gone { name, frees, deferred } in gone {
             rows.push(vec![name, if deferred { "deferred".to_owned() } else { human(frees) }]);
         }

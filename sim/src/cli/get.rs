@@ -58,19 +58,29 @@ impl Get {
             return Err(Failure::new(format!("`{name}` has no property `{key}`")));
         };
         if self.json {
-            return print_json(&serde_json::json!({ key: value }));
+            return print_json(&serde_json::json!({ key: in_json(key, value) }));
         }
         print(&format!("{value}\n"))
     }
 
     fn all(&self, known: Vec<(String, String)>) -> Outcome {
         if self.json {
-            let pairs = known.into_iter().map(|(key, value)| (key, value.into()));
+            let pairs = known.iter().map(|(key, value)| (key.clone(), in_json(key, value)));
             return print_json(&pairs.collect::<serde_json::Map<_, serde_json::Value>>());
         }
         let mut table = Rows::new(&["PROPERTY", "VALUE"]);
         known.into_iter().for_each(|(key, value)| table.push(vec![key, value]));
         print(&table.aligned())
+    }
+}
+
+/// Sizes and percentages are numbers; what users set is text.
+fn in_json(key: &str, value: &str) -> serde_json::Value {
+    match key {
+        "quota" | "reservation" | "copy-span" | "save-limit" | "low-water" => {
+            value.parse::<u64>().map_or_else(|_| value.into(), Into::into)
+        }
+        _ => value.into(),
     }
 }
 

@@ -57,6 +57,7 @@ mod storm;
 mod target;
 mod write;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -70,6 +71,7 @@ use self::error::{Failure, Outcome, USAGE};
     name = "rwsnap",
     version,
     disable_help_subcommand = true,
+    arg_required_else_help = true,
     max_term_width = 100,
     after_help = "Examples:
   rwsnap create save.img --size 2G --production disk.img
@@ -268,8 +270,10 @@ fn start_log(global: &Global) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
+    // In a file or a journal the codes of colours are rubbish.
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let plain = log.with_target(false).without_time();
+    let plain = log.with_target(false).without_time().with_ansi(coloured);
     if plain.try_init().is_err() {
         tracing::debug!("a log is set up already");
     }

@@ -155,8 +155,8 @@ fn show(known: &Known) -> Outcome {
         }
     }
     for e in known.events.iter().map(Event::from) {
-        let who = e.name.unwrap_or_default();
-        pairs.push(("event", format!("{} {} {who}", moment(e.time_ns), e.kind)));
+        let who = e.name.map(|name| format!(" {name}")).unwrap_or_default();
+        pairs.push(("event", format!("{} {}{who}", moment(e.time_ns), e.kind)));
     }
     for e in &known.exports {
         pairs.push(("export", e.uri.clone()));

@@ -133,6 +133,8 @@ pub(crate) struct Opening<P: Platform> {
     torn: [bool; 2],
     /// The pool was closed in order: fingerprints are valid.
     was_clean: bool,
+    /// The superblock's `log_generation` as it was found.
+    was_generation: u64,
 }
 
 impl<P: Platform> Core<P> {
@@ -396,11 +398,17 @@ impl<P: Platform> Core<P> {
                 name: entity.name,
                 dev: device_of(entity),
                 size: entity.size.get(),
-                fingerprint: (self.opening.was_clean && entity.has(FLAG_FINGERPRINT))
-                    .then_some(entity.fingerprint.get()),
+                fingerprint: self.known_fingerprint(entity),
                 path: entity.property(b"path").unwrap_or(&[]),
             });
         }
+    }
+
+    /// What a production looked like when rwsnap had it last, if that is known.
+    fn known_fingerprint(&self, entity: &Entity) -> Option<u64> {
+        let o = &self.opening;
+        let valid = o.was_clean || entity.offline_in.get() == o.was_generation;
+        (valid && entity.has(FLAG_FINGERPRINT)).then_some(entity.fingerprint.get())
     }
 
     /// The device of a production is there, and looks like `fingerprint`.
@@ -422,8 +430,7 @@ impl<P: Platform> Core<P> {
             return Err(Refusal::WrongKind);
         }
         let entity = self.catalog.get(id).ok_or(Refusal::NotFound)?;
-        let valid = self.opening.was_clean && entity.has(FLAG_FINGERPRINT);
-        let known = valid.then_some(entity.fingerprint.get());
+        let known = self.known_fingerprint(entity);
         if known.is_some_and(|known| known != fingerprint) && !trust {
             return Err(Refusal::Lost);
         }
@@ -454,14 +461,21 @@ impl<P: Platform> Core<P> {
     }
 
     /// From now on productions change: the fingerprints of the close before this are void. They
-    /// count after a close in order alone, so the catalogue of its checkpoint is early enough.
+    /// count after a close in order alone, so the catalogue of its checkpoint is early enough. That
+    /// of a production that is offline still says what it has to look like (I-45), after a crash
+    /// too: this the catalogue has to say soon.
     fn forget_fingerprints(&mut self) {
         for v in 0..self.vols.len() {
             let vol = self.vols.at(v);
             let known = self.catalog.get(vol.id).filter(|_| vol.live && !vol.clone);
             let Some(entity) = known.filter(|e| e.has(FLAG_FINGERPRINT)) else { continue };
+            let keep = vol.fast.is_none() && self.known_fingerprint(entity).is_some();
             *self.lifecycle.edit = *entity;
-            self.lifecycle.edit.set_flags(FLAG_FINGERPRINT, false);
+            self.lifecycle.edit.set_flags(FLAG_FINGERPRINT, keep);
+            if keep {
+                self.lifecycle.edit.offline_in = self.superblock.log_generation;
+                self.want_checkpoint();
+            }
             if let Err(fault) = self.catalog.put(&self.lifecycle.edit) {
                 self.fence(fault);
             }
