@@ -35,7 +35,12 @@ pub(crate) struct Extent {
 impl<P: Platform> Core<P> {
     /// Runs a read.
     pub(crate) fn run_read(&mut self, t: u32) {
-        match self.tasks.at(t).stage {
+        let task = self.tasks.at(t);
+        // A page could not be read: to look up again would be to read it again, without end.
+        if task.fault.is_some() && task.stage != Stage::Last {
+            return self.finish_task(t);
+        }
+        match task.stage {
             Stage::Begin => {
                 if self.held(t) {
                     return;

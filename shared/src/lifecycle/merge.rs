@@ -14,6 +14,7 @@ use crate::engine::{Core, Job, Owner, Piece, Places, Queue, Slab, Stage, Stop, V
 use crate::fault::Fault;
 use crate::format::entity::Entity;
 use crate::format::record::GroupKey;
+use crate::lifecycle::RETRY_NS;
 use crate::map::Miss;
 use crate::platform::Platform;
 use crate::units::{Dev, Epoch, LogPos, MapId, Slot, Word};
@@ -91,7 +92,8 @@ pub(crate) struct Merge<P: Platform> {
     pub(crate) again: bool,
     /// A word needs so many slots, and there were not as many; 0: none waits for slots.
     pub(super) starved: u64,
-    /// A word could not be copied: the merge waits until then before it tries again.
+    /// A word could not be copied, or a page not read: the merge waits until then before it tries
+    /// again.
     pub(super) retry_ns: u64,
     pub(crate) retried: u32,
     pub(crate) done: u64,
@@ -278,6 +280,9 @@ impl<P: Platform> Core<P> {
 
     #[inline(never)]
     fn end_plan(&mut self, t: u32) {
+        if self.tasks.at(t).fault.is_some() {
+            self.lifecycle.merge.retry_ns = self.now_ns.saturating_add(RETRY_NS);
+        }
         self.end_walk(t);
         self.lifecycle.merge.plan = NONE;
         self.lifecycle.merge.plan_waits = false;

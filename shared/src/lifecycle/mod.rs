@@ -48,6 +48,8 @@ const REPLY: usize = crate::control::REPLY_MAX;
 const INPUT: usize = 392 + 64 * 320;
 /// Objects that one destroy may take.
 const VICTIMS: usize = 1024;
+/// How long the merge and the sweep wait after an error.
+const RETRY_NS: u64 = 1_000_000_000;
 /// Events that are remembered.
 const EVENTS: usize = 256;
 

@@ -20,13 +20,11 @@ use crate::engine::{
 use crate::format::entity::Entity;
 use crate::lifecycle::compose::RECORDS;
 use crate::lifecycle::merge::Job64;
+use crate::lifecycle::RETRY_NS;
 use crate::map::Miss;
 use crate::mutants::Mutant;
 use crate::platform::Platform;
 use crate::units::{bit, runs, Dev, Epoch, MapId, Slot, Word};
-
-/// How long the merge waits after an error.
-const RETRY_NS: u64 = 1_000_000_000;
 
 impl<P: Platform> Core<P> {
     pub(super) fn job(&mut self, t: u32) -> &mut Job64 {

@@ -12,6 +12,7 @@ use crate::engine::{Core, Job, Stage, Stop, What, NONE};
 use crate::fault::Fault;
 use crate::format::entity::{Kind, SWEEP_ALL};
 use crate::format::record::{free_run, GroupKey, Kind as RecordKind, Record};
+use crate::lifecycle::RETRY_NS;
 use crate::map::Miss;
 use crate::platform::Platform;
 use crate::units::{bit, EntityId, Epoch, MapId, Slot, Word};
@@ -33,6 +34,8 @@ pub(crate) struct Sweeper {
     restart: bool,
     /// A group of the log is open for what it frees.
     freeing: bool,
+    /// A page could not be read: it waits until then before it tries again.
+    retry_ns: u64,
 }
 
 impl Sweeper {
@@ -49,6 +52,7 @@ impl Sweeper {
             word: Word(0),
             restart: false,
             freeing: false,
+            retry_ns: 0,
         }
     }
 
@@ -69,6 +73,9 @@ impl<P: Platform> Core<P> {
     pub(crate) fn start_sweep(&mut self) {
         let ended = self.closing || self.fenced.is_some();
         if self.lifecycle.sweeper.running || !self.started || ended {
+            return;
+        }
+        if self.lifecycle.sweeper.retry_ns > self.now_ns {
             return;
         }
         // Copies are made for a snapshot until it is durably given up: they must be swept too.
@@ -159,6 +166,9 @@ impl<P: Platform> Core<P> {
 
     #[inline(never)]
     fn end_sweep(&mut self, t: u32) {
+        if self.tasks.at(t).fault.is_some() {
+            self.lifecycle.sweeper.retry_ns = self.now_ns.saturating_add(RETRY_NS);
+        }
         self.lifecycle.sweeper.running = false;
         self.lifecycle.sweeper.map = MapId(0);
         self.end_walk(t);

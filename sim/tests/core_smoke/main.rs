@@ -17,6 +17,7 @@ mod limits;
 mod promises;
 mod stories;
 mod superblocks;
+mod unreadable;
 mod versions;
 mod water;
 mod world;
