@@ -7,6 +7,7 @@ use rwsnap_core::control::{
     self, DeviceRow, EntityRow, EventRow, Name, PoolRow, PropertyRow, Refusal, RestoreRow,
 };
 
+use crate::server::why_fenced;
 use crate::store::identify::padded_text;
 
 use super::connect::{command, Connection};
@@ -140,6 +141,9 @@ fn show(known: &Known) -> Outcome {
         ("map", format!("{} records, {} not yet on disk", row.records.get(), row.delta.get())),
         ("log", format!("{} of {} blocks", row.log_used.get(), row.log_blocks.get())),
     ];
+    if row.fenced.get() != 0 {
+        pairs.push(("fenced", fenced(row)));
+    }
     if row.full.get() != 0 {
         pairs.push(("full", full::way_out(row)));
     }
@@ -165,6 +169,12 @@ fn show(known: &Known) -> Outcome {
         pairs.push(("device", format!("{} is {}", node(row).display(), row.name.text())));
     }
     print_pairs(&pairs)
+}
+
+/// Why nothing more is written, and the way out.
+fn fenced(row: &PoolRow) -> String {
+    let why = why_fenced(row.fenced.get().into());
+    format!("{why}; end its server, or detach it, run `rwsnap check`, and serve or attach it again")
 }
 
 fn state(known: &Known) -> String {

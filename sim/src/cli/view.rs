@@ -12,6 +12,7 @@ use rwsnap_core::control::{DeviceRow, EntityRow, EventRow, PoolRow, RestoreRow, 
 use serde::Serialize;
 use zerocopy::little_endian::U32;
 
+use crate::server::why_fenced;
 use crate::store::identify::padded_text;
 
 use super::full;
@@ -335,6 +336,8 @@ pub struct Pool {
     pub uuid: String,
     /// Whether all is well.
     pub state: &'static str,
+    /// Why it is fenced.
+    fenced: Option<&'static str>,
     chunk: u32,
     block: u32,
     copy_span: u32,
@@ -374,6 +377,7 @@ impl From<&PoolRow> for Pool {
             name: padded_text(&row.label),
             uuid: uuid::Uuid::from_bytes(row.uuid).to_string(),
             state: if row.fenced.get() == 0 { "sound" } else { "fenced" },
+            fenced: (row.fenced.get() != 0).then(|| why_fenced(row.fenced.get().into())),
             chunk: row.chunk.get(),
             block: row.block.get(),
             copy_span: row.copy_span.get(),

@@ -43,4 +43,5 @@ mod work;
 
 pub use config::{Begin, Config, Find, Limits, Listen, Plain, Pool, Ready, Served};
 pub(crate) use listen::unix;
+pub(crate) use news::why_fenced;
 pub use run::run;

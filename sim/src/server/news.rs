@@ -39,7 +39,7 @@ fn sentence(event: &EventRow) -> (Weight, String) {
         ),
         3 => (Weight::Info, format!("the save volume has grown to {value} bytes")),
         4 => (Weight::Warn, format!("{name} was given up: the save volume is full")),
-        5 => (Weight::Error, format!("the pool is fenced: {}", fault(value, detail))),
+        5 => (Weight::Error, format!("the pool is fenced: {}", why(value, detail))),
         6 => (Weight::Error, format!("{name} is damaged: old data could not be read")),
         7 => (Weight::Info, format!("the restore of {name} is complete")),
         8 => (Weight::Info, "what was destroyed is swept".into()),
@@ -47,14 +47,23 @@ fn sentence(event: &EventRow) -> (Weight, String) {
     }
 }
 
-/// The fault behind its number, as rows have it.
-fn fault(number: u64, line: u32) -> String {
+/// The fault that fenced a pool, behind its number as rows have it.
+fn why(number: u64, line: u32) -> String {
     match number {
-        1 => "an I/O error of the save volume".into(),
-        3 => "there was no memory for what it must do".into(),
-        8 => "what was read is corrupt: run `rwsnap check` on the save volume".into(),
         9 => format!("a bug of rwsnap, at line {line}: please report it"),
-        _ => format!("fault {number}"),
+        _ => why_fenced(number).to_owned(),
+    }
+}
+
+/// As `why`, without a bug's line.
+pub(crate) fn why_fenced(number: u64) -> &'static str {
+    match number {
+        1 => "an I/O error of the save volume",
+        2 => "there was no room left below the save volume, where it has its space",
+        3 => "there was no memory for what it must do",
+        8 => "what was read is corrupt: run `rwsnap check` on the save volume",
+        9 => "a bug of rwsnap: its log has the line; please report it",
+        _ => "an unknown fault",
     }
 }
 
