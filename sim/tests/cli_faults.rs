@@ -94,6 +94,7 @@ impl<'a> Served<'a> {
     }
 }
 
+#[track_caller]
 fn reads(client: &mut Client, at: u64, len: u64, seed: u64) {
     let mut data = vec![0; usize::try_from(len).unwrap()];
     client.read(at, &mut data).unwrap_or_else(|e| panic!("reading {at}: {e}"));
@@ -101,11 +102,13 @@ fn reads(client: &mut Client, at: u64, len: u64, seed: u64) {
 }
 
 /// It is answered with an I/O error.
+#[track_caller]
 fn fails<T: std::fmt::Debug>(result: Result<T, rwsnap::nbd::client::ClientError>) {
     let error = result.expect_err("it went well");
     assert_eq!(error.nbd(), Some(NbdError::Io), "{error}");
 }
 
+#[track_caller]
 fn read_fails(client: &mut Client, at: u64, len: u64) {
     fails(client.read(at, &mut vec![0; usize::try_from(len).unwrap()]));
 }
@@ -262,4 +265,127 @@ fn reads_of_the_save_volume_that_fail_are_errors_as_long_as_they_do() {
     save.mend();
     goes_on(all_is_there(&place, save.path()));
     place.ok(&["check", save.path()]);
+}
+
+/// A production that can fail, of a pool whose save volume is there, with snapshot `prod@a`.
+fn prepare_production(place: &Place, save: &str, prod: &Faulty) {
+    fs::write(place.path("in"), pattern(0, SIZE, 1)).unwrap();
+    let production = format!("prod={}", prod.path());
+    let create = ["-q", "create", save, "--size", "64M", "--when-full", "stall"];
+    place.ok(&[&create[..], &["--production", &production]].concat());
+    place.ok(&["--pool", save, "write", "prod", "-i", "in"]);
+    place.ok(&["--pool", save, "snapshot", "prod@a"]);
+}
+
+/// Writes that have to be durable by themselves were not: on FUSE Linux forgets their flush if they
+/// go around the page cache by io_uring.
+#[test]
+fn what_is_durable_in_a_fuse_file_system_is_so() {
+    let place = Place::new();
+    let power = || {
+        let save = Faulty::over(&place, "save.img", SAVE, Behind::Cache);
+        (save, Faulty::over(&place, "disk.img", SIZE, Behind::Cache))
+    };
+    let (save, prod) = power();
+    prepare_production(&place, save.path(), &prod);
+    let served = Served::start(&place, save.path());
+    let mut client = served.client("prod");
+    client.write(0, &pattern(0, M, 2), false).unwrap();
+    client.flush().unwrap();
+    client.write(0, &pattern(0, 64 << 10, 3), true).unwrap();
+    served.ok(&["clone", "prod@a", "dev"]);
+    let mut dev = served.client("dev");
+    dev.write(0, &pattern(0, 64 << 10, 4), true).unwrap();
+    served.ok(&["snapshot", "prod@b"]);
+    drop((served, save, prod));
+    let (save, prod) = power();
+    place.ok(&["check", save.path()]);
+    let served = Served::start(&place, save.path());
+    for name in ["prod", "prod@b"] {
+        reads(&mut served.client(name), 0, 64 << 10, 3);
+        reads(&mut served.client(name), 64 << 10, M - (64 << 10), 2);
+    }
+    reads(&mut served.client("dev"), 0, 64 << 10, 4);
+    reads(&mut served.client("prod@a"), 0, SIZE, 1);
+    assert!(served.stop().success());
+    drop(prod);
+}
+
+#[test]
+fn a_production_that_fails_writes_or_flushes_says_so_and_its_snapshots_stay() {
+    let place = Place::new();
+    let prod = Faulty::over(&place, "disk.img", SIZE, Behind::Image);
+    prepare_production(&place, place.path("save.img").to_str().unwrap(), &prod);
+    let served = Served::start(&place, "save.img");
+    let mut client = served.client("prod");
+    client.write(0, &pattern(0, M, 2), true).unwrap();
+    prod.fail_writes();
+    fails(client.write(0, &pattern(0, M, 3), false));
+    fails(client.write(M, &pattern(M, M, 3), false));
+    reads(&mut client, 0, M, 2);
+    reads(&mut client, M, M, 1);
+    reads(&mut served.client("prod@a"), 0, SIZE, 1);
+    assert_eq!(served.state(), "sound");
+    prod.mend();
+    client.write(M, &pattern(M, M, 3), true).unwrap();
+    reads(&mut served.client("prod@a"), 0, SIZE, 1);
+    drop(client);
+    assert!(served.stop().success());
+    place.check();
+    drop(prod);
+
+    let prod = Faulty::over(&place, "disk.img", SIZE, Behind::Cache);
+    let served = Served::start(&place, "save.img");
+    let mut client = served.client("prod");
+    prod.fail_writes();
+    client.write(2 * M, &pattern(2 * M, M, 4), false).unwrap();
+    fails(client.flush());
+    fails(client.write(0, &pattern(0, 4096, 4), true));
+    served.refused(&["snapshot", "prod@b"], &["cannot take `prod@b`", "a device failed"]);
+    assert_eq!(served.state(), "sound");
+    prod.mend();
+    client.flush().unwrap();
+    served.ok(&["snapshot", "prod@c"]);
+    reads(&mut served.client("prod@c"), 2 * M, M, 4);
+    reads(&mut served.client("prod@a"), 0, SIZE, 1);
+    drop(client);
+    assert!(served.stop().success());
+    place.check();
+}
+
+/// Nothing is lost, and the merge goes on by itself when it can.
+#[test]
+fn a_merge_into_a_production_that_fails_goes_on_when_that_is_over() {
+    let place = Place::new();
+    let prod = Faulty::over(&place, "disk.img", SIZE, Behind::Image);
+    prepare_production(&place, place.path("save.img").to_str().unwrap(), &prod);
+    let served = Served::start(&place, "save.img");
+    served.client("prod").write(0, &pattern(0, 4 * M, 2), true).unwrap();
+    prod.fail_writes();
+    served.ok(&["restore", "prod", "--from", "prod@a"]);
+    reads(&mut served.client("prod"), 0, SIZE, 1);
+    served.logs("disk.img");
+    let status = || place.json(&served.args(&["restore", "prod", "--status"]));
+    let begun = Instant::now();
+    while status()["retried_chunks"] == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", status());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(status()["done"], 0);
+    // Meanwhile it is written: to the save volume, as ever while it is restored.
+    let mut client = served.client("prod");
+    client.write(M, &pattern(M, M, 5), true).unwrap();
+    reads(&mut client, M, M, 5);
+    assert_eq!(served.state(), "sound");
+    prod.mend();
+    served.ok(&["restore", "prod", "--wait"]);
+    for (at, len, seed) in [(0, M, 1), (M, M, 5), (2 * M, SIZE - 2 * M, 1)] {
+        reads(&mut client, at, len, seed);
+    }
+    reads(&mut served.client("prod@a"), 0, SIZE, 1);
+    drop(client);
+    assert!(served.stop().success());
+    place.check();
+    let image = fs::read(prod.path()).unwrap();
+    assert!(image[..1 << 20] == pattern(0, M, 1) && image[1 << 20..2 << 20] == pattern(M, M, 5));
 }

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use nix::fcntl::{fallocate, FallocateFlags, Flock};
 use nix::sys::stat::{major, minor};
+use nix::sys::statfs::{fstatfs, FUSE_SUPER_MAGIC};
 
 use rwsnap_core::api::Device;
 
@@ -39,7 +40,7 @@ pub enum Access {
 /// Whether I/O goes through the page cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Cache {
-    /// Around it (`O_DIRECT`), where the file system can do that.
+    /// Around it (`O_DIRECT`), where the file system can do that, and does it right.
     #[default]
     Direct,
     /// Through it.
@@ -218,11 +219,17 @@ fn open_file(
         return Ok((open(0)?, false));
     }
     match open(libc::O_DIRECT) {
-        Ok(file) if sys::direct_alignment(&file) != Some(0) => Ok((file, true)),
+        Ok(file) if sys::direct_alignment(&file) != Some(0) && !is_fuse(&file) => Ok((file, true)),
         Ok(_) => Ok((open(0)?, false)),
         Err(e) if e.is_refused_flag() => Ok((open(0)?, false)),
         Err(e) => Err(e),
     }
+}
+
+/// Whether it lies in a FUSE file system. There Linux forgets the flush behind a durable write
+/// (`RWF_DSYNC`) if that goes around the page cache and is not waited for, as io_uring's are.
+fn is_fuse(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == FUSE_SUPER_MAGIC)
 }
 
 /// Asks size, block and cache.

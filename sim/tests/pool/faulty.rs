@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{posix_fadvise, PosixFadviseAdvice};
+
 use super::pool::Place;
 
 /// What is behind the file.
@@ -66,8 +68,10 @@ impl Faulty {
         self.file.to_str().unwrap()
     }
 
-    /// All reads fail from now on.
+    /// All reads fail from now on; what the page cache holds is forgotten.
     pub(crate) fn fail_reads(&self) {
+        let file = File::open(&self.file).unwrap();
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
         File::create(&self.triggers[0]).unwrap();
     }
 
