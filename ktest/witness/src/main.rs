@@ -8,7 +8,7 @@
 //! witness work JOURNAL --seconds N --seed N --probe DISK [--mark DM]
 //! witness verify JOURNAL [--until EVENT]       after a cut; without --until a new record begins
 //! witness random BOUND SEED                    a number, for scripts
-//! witness sum [FILE...]                        XXH64 of files (else of standard input), for scripts
+//! witness sum [FILE...]                        XXH64 of files or standard input, for scripts
 //! ```
 //!
 //! The journal is a disk whose power stays on. `work` ends with 0 if the time or the power is
