@@ -160,14 +160,16 @@ impl Pool {
     }
 
     fn hand_over(self: &Arc<Self>, command: KVVec<u8>) -> Result<Arc<Call>> {
+        let call = Call::new(command)?;
+        let mut calls = self.calls.lock();
+        // Looked at under the lock: what comes before the worker's last turn is refused there.
         if !self.is_running() {
             return Err(ENODEV);
         }
-        let call = Call::new(command)?;
-        self.calls
-            .lock()
+        calls
             .push_within_capacity(call.clone())
             .map_err(|_| EBUSY)?;
+        drop(calls);
         self.as_arc_borrow().wake(super::flag::POKE);
         Ok(call)
     }

@@ -7,7 +7,6 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::Acquire,
-        rcu::synchronize_rcu,
         Arc, //
     },
     time::{
@@ -145,10 +144,10 @@ impl Pool {
             fsleep(Delta::from_millis(5));
         }
         *self.core.lock() = None;
-        // Whoever waits for a command is told; it is the worker who does it.
+        // Whoever waits for a command is told; it is the worker who does it, in its last turn.
         self.as_arc_borrow().kick();
+        // Bios that have ended may still be in their last lines: this waits for them as well.
+        self.queue.close();
         self.lowers.lock().clear();
-        // Bios that have ended may still be in their last lines.
-        synchronize_rcu();
     }
 }

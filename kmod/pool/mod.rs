@@ -94,6 +94,17 @@ pub(crate) struct Title {
     pub(crate) path: KVec<u8>,
 }
 
+impl Title {
+    /// Calls `f` with its name, or its UUID if it has none. What a save volume bears as its name is
+    /// not taken on trust: udev makes a path of it.
+    fn with<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
+        match text::unpadded(&self.label) {
+            label if Name::part_is_valid(label) => f(label),
+            _ => f(&text::uuid(self.uuid)),
+        }
+    }
+}
+
 /// An attached pool.
 #[pin_data]
 pub(crate) struct Pool {
@@ -123,6 +134,8 @@ pub(crate) struct Pool {
     /// Where the bios of steps come from.
     #[pin]
     pub(crate) set: BioSet,
+    /// What the worker, and the clock that wakes it, run on.
+    queue: queue::Own,
     flags: Atomic<u32>,
     /// The clock ticks, and the worker works.
     running: Atomic<bool>,
@@ -148,7 +161,9 @@ impl Pool {
     /// Wakes the worker.
     pub(crate) fn kick(self: ArcBorrow<'_, Self>) {
         // If it is queued already, that turn is to come, and sees what this one would have seen.
-        let _ = queue::get().enqueue::<Arc<Self>, 0>(self.into());
+        let _ = self
+            .queue
+            .with(|queue| queue.enqueue::<Arc<Self>, 0>(self.into()));
     }
 
     /// Wakes the worker for this.
@@ -206,13 +221,9 @@ impl Pool {
         &self.title
     }
 
-    /// Calls `f` with its name, or its UUID if it has none. What a save volume bears as its name is
-    /// not taken on trust: udev makes a path of it.
+    /// Calls `f` with its name, or its UUID if it has none.
     pub(crate) fn with_title<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
-        match text::unpadded(&self.title.label) {
-            label if Name::part_is_valid(label) => f(label),
-            _ => f(&text::uuid(self.title.uuid)),
-        }
+        self.title.with(f)
     }
 
     /// The device of this number.

@@ -18,7 +18,10 @@ use kernel::{
 };
 use rwsnap_core::{
     api::Limits,
-    control::Refusal,
+    control::{
+        EventRow,
+        Refusal, //
+    },
     engine::OpenError,
     format::{
         fingerprint,
@@ -57,6 +60,7 @@ use crate::{
         Core,
         Kernel, //
     },
+    queue,
     text::shown, //
 };
 
@@ -189,6 +193,42 @@ pub(super) fn print(lower: &Lower, size: u64) -> Result<u64> {
     Ok(Kernel.hash(0, &all))
 }
 
+/// What a pool is made of that has to be had before there is a place for it.
+struct Parts {
+    title: Title,
+    bench: KVBox<Bench>,
+    cells: Cells,
+    lowers: KVec<Option<Arc<Lower>>>,
+    calls: KVec<Arc<calls::Call>>,
+    news: Ring<EventRow>,
+    queue: queue::Own,
+}
+
+impl Parts {
+    #[inline(never)]
+    fn new(path: &[u8], superblock: &Superblock, save: Lower) -> Result<Self> {
+        let mut own = KVec::new();
+        own.extend_from_slice(path, GFP_KERNEL)?;
+        let title = Title {
+            uuid: superblock.pool,
+            label: superblock.label,
+            path: own,
+        };
+        let limits = limits(superblock, 0);
+        let mut lowers = KVec::new();
+        lowers.push(Some(Arc::new(save, GFP_KERNEL)?), GFP_KERNEL)?;
+        Ok(Self {
+            bench: Bench::new(&limits, superblock.chunk.get())?,
+            cells: Cells::new(bench::steps(&limits))?,
+            lowers,
+            calls: KVec::with_capacity(calls::WAITING, GFP_KERNEL)?,
+            news: Ring::new(news::WAITING)?,
+            queue: title.with(|title| queue::Own::new(shown(title)))?,
+            title,
+        })
+    }
+}
+
 impl Pool {
     /// Attaches a pool, up to its disks.
     ///
@@ -220,34 +260,22 @@ impl Pool {
 
     #[inline(never)]
     fn new(path: &[u8], superblock: &Superblock, save: Lower) -> Result<Arc<Self>, Refused> {
-        let limits = limits(superblock, 0);
+        let parts = Parts::new(path, superblock, save)?;
         let chunk = superblock.chunk.get();
-        let bench = Bench::new(&limits, chunk)?;
-        let cells = Cells::new(bench::steps(&limits))?;
-        let mut own = KVec::new();
-        own.extend_from_slice(path, GFP_KERNEL)?;
-        let title = Title {
-            uuid: superblock.pool,
-            label: superblock.label,
-            path: own,
-        };
-        let mut lowers = KVec::new();
-        lowers.push(Some(Arc::new(save, GFP_KERNEL)?), GFP_KERNEL)?;
-        let calls = KVec::with_capacity(calls::WAITING, GFP_KERNEL)?;
-        let news = Ring::new(news::WAITING)?;
         let pool = Arc::pin_init(
             try_pin_init!(Self {
-                title,
+                title: parts.title,
                 chunk,
                 core <- new_mutex!(None, "rwsnap_core"),
-                bench <- new_mutex!(bench, "rwsnap_bench"),
-                lowers <- new_mutex!(lowers, "rwsnap_lowers"),
+                bench <- new_mutex!(parts.bench, "rwsnap_bench"),
+                lowers <- new_mutex!(parts.lowers, "rwsnap_lowers"),
                 disks <- new_mutex!(KVec::new(), "rwsnap_disks"),
-                calls <- new_mutex!(calls, "rwsnap_calls"),
+                calls <- new_mutex!(parts.calls, "rwsnap_calls"),
                 changing <- new_mutex!((), "rwsnap_changing"),
                 inbox: Inbox::new(),
-                cells,
+                cells: parts.cells,
                 set <- step::set(),
+                queue: parts.queue,
                 flags: Atomic::new(0),
                 running: Atomic::new(false),
                 ticking: Atomic::new(false),
@@ -255,7 +283,7 @@ impl Pool {
                 turned <- new_condvar!("rwsnap_turned"),
                 work <- new_work!("rwsnap_work"),
                 ticker <- new_delayed_work!("rwsnap_ticker"),
-                news <- new_mutex!(news, "rwsnap_news"),
+                news <- new_mutex!(parts.news, "rwsnap_news"),
                 teller <- new_work!("rwsnap_teller"),
             }? Error),
             GFP_KERNEL,

@@ -34,8 +34,7 @@ use super::{
 use crate::{
     clock,
     ffi,
-    mem::Core,
-    queue, //
+    mem::Core, //
 };
 
 /// Between two looks at the clock.
@@ -92,8 +91,13 @@ impl Pool {
     /// The clock is looked at again after a while.
     pub(super) fn tick_later(self: Arc<Self>) {
         self.ticking.store(true, Release);
-        // If it is to be looked at already, once is enough.
-        let _ = queue::get().enqueue_delayed::<Arc<Self>, 1>(self, msecs_to_jiffies(TICK_MS));
+        let later = msecs_to_jiffies(TICK_MS);
+        // If it is to be looked at already, once is enough. The queue is there: who closes it waits
+        // until this does not come again.
+        let pool = self.clone();
+        let _ = self
+            .queue
+            .with(|queue| queue.enqueue_delayed::<Arc<Self>, 1>(pool, later));
     }
 
     /// One turn; true if there is more to be done at once.
