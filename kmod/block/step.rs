@@ -351,6 +351,12 @@ impl<'a> Builder<'a> {
 }
 
 impl Pool {
+    /// A step for which there is no device ends at once.
+    pub(crate) fn fail_step(self: ArcBorrow<'_, Self>, index: u32) {
+        self.cells.begin(index);
+        self.step_bio_ended(index, EIO.to_errno().unsigned_abs());
+    }
+
     /// A bio of this step has ended; the worker is told if it was the last.
     fn step_bio_ended(self: ArcBorrow<'_, Self>, index: u32, error: u32) {
         if self.cells.end(index, error) {

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     block::{
+        bdev::Lower,
         bio::Bios,
         memory::{
             Bounce,
@@ -48,12 +49,20 @@ pub(super) enum Act {
     Idle,
     /// Read.
     Read,
-    /// Write, or zeros that are written.
-    Write,
+    /// Write.
+    Write {
+        /// Durable when done.
+        fua: bool,
+    },
     /// Flush.
     Flush,
     /// Zeros without data, if the device can do that.
     Zero {
+        /// Durable when done.
+        fua: bool,
+    },
+    /// Zeros that are written: the device has no other way.
+    Zeros {
         /// Durable when done.
         fua: bool,
     },
@@ -87,6 +96,11 @@ impl Run {
         bounce: Span::EMPTY,
         meta: 0,
     };
+
+    /// Whether the core says what memory it reads or writes.
+    pub(super) fn has_data(&self) -> bool {
+        matches!(self.act, Act::Read | Act::Write { .. })
+    }
 }
 
 /// A queue of at most so many, in memory that it has from the beginning.
@@ -155,8 +169,13 @@ impl<T> Ring<T> {
     }
 }
 
+/// The devices by the core's numbers: the save volume is 0.
+pub(super) type Lowers = KVec<Option<Arc<Lower>>>;
+
 /// The worker's state.
 pub(super) struct Bench {
+    /// The devices, as the pool has them: `Pool::set_lower` sees to that.
+    pub(super) lowers: Lowers,
     /// Bios that have no ticket yet.
     pub(super) line: Bios,
     /// Requests under way.
@@ -214,6 +233,7 @@ impl Bench {
         let bounce = Bounce::new(BOUNCE_PAGES)?;
         let units = Memory::new(units.checked_mul(chunk as usize).ok_or(EOVERFLOW)?)?;
         let bare = || Self {
+            lowers: KVec::new(),
             line: Bios::default(),
             tickets: KVVec::new(),
             free: KVVec::new(),
@@ -244,9 +264,20 @@ impl Bench {
         Ok(())
     }
 
+    /// The device of this number.
+    pub(super) fn lower(&self, dev: Dev) -> Option<&Lower> {
+        self.lowers.get(usize::from(dev.0))?.as_deref()
+    }
+
+    /// Whether a step is under way on this device.
+    pub(super) fn works_on(&self, dev: Dev) -> bool {
+        let mut runs = self.runs.iter();
+        runs.any(|run| run.dev == dev && run.act != Act::Idle)
+    }
+
     /// Whether a step is under way that changes a production.
     pub(super) fn changes_production(&self) -> bool {
-        let changes = |act| matches!(act, Act::Write | Act::Zero { .. } | Act::Discard);
+        let changes = |act| !matches!(act, Act::Idle | Act::Read | Act::Flush);
         self.runs
             .iter()
             .any(|run| run.dev != Dev::SAVE && changes(run.act))

@@ -148,6 +148,6 @@ impl Pool {
         self.as_arc_borrow().kick();
         // Bios that have ended may still be in their last lines: this waits for them as well.
         self.queue.close();
-        self.lowers.lock().clear();
+        self.unset_lowers();
     }
 }

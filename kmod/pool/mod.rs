@@ -11,8 +11,8 @@
 //! # Locks
 //!
 //! `bench` (the worker's own) before `core`. A disk's `openers` before `core`. `disks` and
-//! `lowers` are held for a look only. Nothing is frozen, and no device is opened, under any of
-//! them.
+//! `lowers` are held for a look only; the worker has a list of the devices of its own. Nothing is
+//! frozen, and no device is opened, under any of them.
 
 mod bench;
 pub(crate) mod calls;
@@ -38,6 +38,10 @@ use kernel::{
         CondVar,
         Mutex, //
     },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
     workqueue::{
         DelayedWork,
         Work, //
@@ -49,7 +53,8 @@ use rwsnap_core::{
         EventRow,
         Name,
         Refusal, //
-    }, //
+    },
+    units::Dev, //
 };
 
 use crate::{
@@ -68,6 +73,7 @@ use crate::{
 };
 use bench::{
     Bench,
+    Lowers,
     Ring, //
 };
 use calls::Call;
@@ -118,7 +124,7 @@ pub(crate) struct Pool {
     bench: Mutex<KVBox<Bench>>,
     /// The devices by the core's numbers: the save volume is 0.
     #[pin]
-    lowers: Mutex<KVec<Option<Arc<Lower>>>>,
+    lowers: Mutex<Lowers>,
     /// All that are shown.
     #[pin]
     disks: Mutex<KVec<Arc<Disk>>>,
@@ -247,25 +253,37 @@ impl Pool {
     /// No memory.
     pub(crate) fn set_lower(&self, number: usize, lower: Lower) -> Result {
         let lower = Arc::new(lower, GFP_KERNEL)?;
-        // The worker needs the list: nothing is allocated, and nothing closed, under its lock.
-        let len = self.lowers.lock().len().max(number + 1);
-        let mut room = KVec::with_capacity(len, GFP_KERNEL)?;
-        let mut lowers = self.lowers.lock();
-        for at in 0..len {
-            let old = lowers.get_mut(at).and_then(Option::take);
-            let _ = room.push_within_capacity(old);
-        }
-        let old = room.get_mut(number).and_then(|place| place.replace(lower));
-        let room = core::mem::replace(&mut *lowers, room);
-        drop(lowers);
-        drop((old, room));
+        // The worker needs the lists: nothing is allocated, and nothing closed, under their locks.
+        let len = self.lowers.lock().len().max(number.saturating_add(1));
+        let rooms = [
+            KVec::with_capacity(len, GFP_KERNEL)?,
+            KVec::with_capacity(len, GFP_KERNEL)?,
+        ];
+        let [own, workers] = rooms;
+        let old = replace(&mut self.lowers.lock(), own, (number, lower.clone()));
+        drop(old);
+        let old = replace(&mut self.bench.lock().lowers, workers, (number, lower));
+        drop(old);
         Ok(())
     }
 
-    /// Takes a number's device away.
+    /// Takes a number's device away, when no step is under way on it. The caller holds `changing`,
+    /// and the core wants nothing of it any more.
     pub(crate) fn unset_lower(&self, number: usize) {
-        let old = self.lowers.lock().get_mut(number).and_then(Option::take);
-        drop(old);
+        let works = |dev| self.bench.lock().works_on(dev);
+        while u16::try_from(number).is_ok_and(|number| works(Dev(number))) {
+            fsleep(Delta::from_millis(1));
+        }
+        let workers = take(&mut self.bench.lock().lowers, number);
+        let own = take(&mut self.lowers.lock(), number);
+        drop((own, workers));
+    }
+
+    /// Takes all devices away: the worker has come to its end.
+    fn unset_lowers(&self) {
+        let workers = core::mem::replace(&mut self.bench.lock().lowers, KVec::new());
+        let own = core::mem::replace(&mut *self.lowers.lock(), KVec::new());
+        drop((own, workers));
     }
 
     /// Waits until `look` at the core finds something, as the worker goes on; for ever if need be.
@@ -294,4 +312,22 @@ impl Pool {
     fn set_running(&self, running: bool) {
         self.running.store(running, Release);
     }
+}
+
+/// Moves a list to `room`, with another device of this number. What was there before is for the
+/// caller to let go.
+fn replace(
+    list: &mut Lowers,
+    mut room: Lowers,
+    (number, lower): (usize, Arc<Lower>),
+) -> (Lowers, Option<Arc<Lower>>) {
+    for at in 0..room.capacity() {
+        let _ = room.push_within_capacity(take(list, at));
+    }
+    let old = room.get_mut(number).and_then(|place| place.replace(lower));
+    (core::mem::replace(list, room), old)
+}
+
+fn take(list: &mut Lowers, number: usize) -> Option<Arc<Lower>> {
+    list.get_mut(number).and_then(Option::take)
 }

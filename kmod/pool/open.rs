@@ -38,6 +38,7 @@ use super::{
     bench::{
         self,
         Bench,
+        Lowers,
         Ring, //
     },
     calls,
@@ -198,7 +199,7 @@ struct Parts {
     title: Title,
     bench: KVBox<Bench>,
     cells: Cells,
-    lowers: KVec<Option<Arc<Lower>>>,
+    lowers: Lowers,
     calls: KVec<Arc<calls::Call>>,
     news: Ring<EventRow>,
     queue: queue::Own,
@@ -215,10 +216,13 @@ impl Parts {
             path: own,
         };
         let limits = limits(superblock, 0);
+        let save = Arc::new(save, GFP_KERNEL)?;
+        let mut bench = Bench::new(&limits, superblock.chunk.get())?;
+        bench.lowers.push(Some(save.clone()), GFP_KERNEL)?;
         let mut lowers = KVec::new();
-        lowers.push(Some(Arc::new(save, GFP_KERNEL)?), GFP_KERNEL)?;
+        lowers.push(Some(save), GFP_KERNEL)?;
         Ok(Self {
-            bench: Bench::new(&limits, superblock.chunk.get())?,
+            bench,
             cells: Cells::new(bench::steps(&limits))?,
             lowers,
             calls: KVec::with_capacity(calls::WAITING, GFP_KERNEL)?,

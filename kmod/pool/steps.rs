@@ -64,21 +64,19 @@ impl Pool {
     ) -> Started {
         let (act, dev, at, len) = match step {
             Step::Read { dev, at, len } => (Act::Read, dev, at, len.into()),
-            Step::Write { dev, at, len, .. } => (Act::Write, dev, at, len.into()),
+            Step::Write { dev, at, len, fua } => (Act::Write { fua }, dev, at, len.into()),
             Step::Flush { dev } => (Act::Flush, dev, 0, 0),
             Step::Zero { dev, at, len, fua } => (Act::Zero { fua }, dev, at, len),
             Step::Discard { dev, at, len } => (Act::Discard, dev, at, len),
-            Step::Grow { bytes } => return Started::Done(self.grow(bytes)),
+            Step::Grow { bytes } => return Started::Done(grow(bench, bytes)),
             Step::Clear { .. } => {
                 clear(bench, core, id);
                 return Started::Done(Ok(()));
             }
             Step::Finish { .. } | Step::Reply { .. } | Step::Wake => return Started::Done(Ok(())),
         };
-        let Some(lower) = self.lower(usize::from(dev.0)) else {
-            return Started::Done(Err(Fault::Io));
-        };
-        if act == Act::Discard && !lower.discards() {
+        let discards = |lower: &Lower| lower.discards();
+        if act == Act::Discard && !bench.lower(dev).is_some_and(discards) {
             return Started::Done(Ok(()));
         }
         let mut run = Run {
@@ -96,50 +94,36 @@ impl Pool {
             return Started::Done(Err(rwsnap_core::bug!()));
         };
         *place = run;
-        let fua = matches!(step, Step::Write { fua: true, .. });
-        self.submit(bench, core, &lower, &run, fua);
+        self.submit(bench, core, &run);
         Started::Runs
     }
 
-    /// A block device does not grow by itself; somebody may have made it larger.
-    fn grow(&self, bytes: u64) -> Result<(), Fault> {
-        let save = self.lower(0).ok_or(Fault::Io)?;
-        if bytes <= save.device().size {
-            Ok(())
-        } else {
-            Err(Fault::NoSpace)
-        }
-    }
-
-    fn submit(
-        self: ArcBorrow<'_, Self>,
-        bench: &Bench,
-        core: &Core,
-        lower: &Lower,
-        run: &Run,
-        fua: bool,
-    ) {
+    /// Submits the bios of a step that has its place among those under way.
+    fn submit(self: ArcBorrow<'_, Self>, bench: &Bench, core: &Core, run: &Run) {
+        let Some(lower) = bench.lower(run.dev) else {
+            return self.fail_step(run.id.index);
+        };
         let kind = match run.act {
             Act::Idle => return,
             Act::Read => Kind::Read,
-            Act::Write => Kind::Write { fua },
+            Act::Write { fua } => Kind::Write { fua },
             Act::Flush => Kind::Flush,
             // The block layer takes no such thing that is to be durable by itself.
             Act::Zero { fua: false } if lower.zeroes() => Kind::Zeroes,
-            Act::Zero { fua } => Kind::Write { fua },
+            Act::Zero { fua } | Act::Zeros { fua } => Kind::Write { fua },
             Act::Discard => Kind::Discard,
         };
         let mut builder = Builder::new(self, lower, run.id.index, kind, (run.at, run.len));
         match kind {
             Kind::Flush => builder.flush(),
             Kind::Discard | Kind::Zeroes => builder.range(run.len),
-            Kind::Write { .. } if matches!(run.act, Act::Zero { .. }) => builder.zeros(run.len),
-            Kind::Read | Kind::Write { .. } => {
+            Kind::Read | Kind::Write { .. } if run.has_data() => {
                 let mut used = 0;
                 core.segs(run.id, &mut |seg| {
                     add(&mut builder, bench, run, &mut used, seg)
                 });
             }
+            Kind::Read | Kind::Write { .. } => builder.zeros(run.len),
         }
         builder.finish(run.at.wrapping_add(run.len));
     }
@@ -155,8 +139,14 @@ impl Pool {
         let Some(run) = bench.runs.get(index as usize).copied() else {
             return;
         };
-        if let Some(fua) = wants_data(run.act, error) {
-            return self.write_zeros(bench, core, run, fua);
+        if let (Act::Zero { fua }, Some(EOPNOTSUPP)) = (run.act, error) {
+            // The device cannot make zeros after all: they are written.
+            let act = Act::Zeros { fua };
+            let run = Run { act, ..run };
+            if let Some(place) = bench.runs.get_mut(index as usize) {
+                *place = run;
+            }
+            return self.submit(bench, core, &run);
         }
         if let Some(place) = bench.runs.get_mut(index as usize) {
             *place = Run::IDLE;
@@ -174,41 +164,15 @@ impl Pool {
         }
         bench.bounce.give(run.bounce);
     }
-
-    /// The device cannot make zeros after all: they are written.
-    fn write_zeros(
-        self: ArcBorrow<'_, Self>,
-        bench: &mut Bench,
-        core: &mut Core,
-        run: Run,
-        fua: bool,
-    ) {
-        let run = Run {
-            act: Act::Write,
-            ..run
-        };
-        if let Some(place) = bench.runs.get_mut(run.id.index as usize) {
-            *place = run;
-        }
-        let Some(lower) = self.lower(usize::from(run.dev.0)) else {
-            if let Some(place) = bench.runs.get_mut(run.id.index as usize) {
-                *place = Run::IDLE;
-            }
-            return core.complete(run.id, &Done::failed(Fault::Io));
-        };
-        let kind = Kind::Write { fua };
-        let mut builder = Builder::new(self, &lower, run.id.index, kind, (run.at, run.len));
-        builder.zeros(run.len);
-        builder.finish(run.at.wrapping_add(run.len));
-    }
 }
 
-/// Whether a step of zeros failed because the device has no such operation; and whether it has to
-/// be durable.
-fn wants_data(act: Act, error: Option<Error>) -> Option<bool> {
-    match (act, error) {
-        (Act::Zero { fua }, Some(error)) if error == EOPNOTSUPP => Some(fua),
-        _ => None,
+/// A block device does not grow by itself; somebody may have made it larger.
+fn grow(bench: &Bench, bytes: u64) -> Result<(), Fault> {
+    let save = bench.lower(Dev::SAVE).ok_or(Fault::Io)?;
+    if bytes <= save.device().size {
+        Ok(())
+    } else {
+        Err(Fault::NoSpace)
     }
 }
 
@@ -245,7 +209,7 @@ fn take_bounce(bench: &mut Bench, core: &Core, run: &mut Run) -> bool {
     if core.is_data(run.id) {
         return true;
     }
-    if matches!(run.act, Act::Read | Act::Write) {
+    if run.has_data() {
         core.segs(run.id, &mut |seg| match seg {
             Seg::Bytes(data) => bytes += data.len(),
             Seg::Meta { len } => meta += len as usize,
