@@ -78,13 +78,14 @@ pub(super) fn carry_out(pool: &[u8], bytes: KVVec<u8>) -> Result<KVVec<u8>> {
         return Refused::because(Refusal::Malformed).reply();
     };
     let done = match verb {
-        Verb::Pools => list_pools(),
+        Verb::Pools => list_pools(command.value.get()),
         Verb::AttachPool => attach(&command, rest),
         _ => {
             let pool = pools::find(pool)?;
+            pool.catch_up();
             match verb {
                 Verb::DetachPool => pools::detach(&pool).and_then(|()| nothing()),
-                Verb::Devices => list_devices(&pool),
+                Verb::Devices => list_devices(&pool, command.value.get()),
                 Verb::Expose => pool
                     .expose(&command.name)
                     .and_then(|row| rows(row.as_bytes())),
@@ -192,7 +193,7 @@ fn in_core(
         Verb::Clone | Verb::Rename | Verb::Destroy => {
             let _changing = pool.changing.lock();
             let said = pool.call_to_the_end(bytes)?;
-            pool.sync_disks()?;
+            pool.show_disks();
             Ok(said)
         }
         Verb::Add => add(pool, command, bytes),
@@ -281,7 +282,7 @@ fn moment(
             pr_warn!("readers of a volume may see what it held before ({why:?})\n");
         }
     }
-    pool.sync_disks()?;
+    pool.show_disks();
     Ok(said)
 }
 
@@ -318,7 +319,7 @@ fn add(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec<u8
         pool.unset_lower(number);
     }
     let said = said?;
-    pool.sync_disks()?;
+    pool.show_disks();
     Ok(said)
 }
 
@@ -336,10 +337,9 @@ fn remove(pool: &Arc<Pool>, command: &Command, bytes: KVVec<u8>) -> Result<KVVec
     let gone = said.as_ref().is_ok_and(|said| is_done(said));
     if let Some(disk) = &disk {
         if gone {
-            let number = usize::from(disk.face().dev);
-            let synced = pool.sync_disks();
-            pool.unset_lower(number);
-            synced?;
+            pool.drop_disk(disk);
+            pool.unset_lower(usize::from(disk.face().dev));
+            pool.show_disks();
         } else {
             disk.reinstate();
         }

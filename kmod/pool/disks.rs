@@ -4,7 +4,13 @@
 
 use kernel::{
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::{
+            Acquire,
+            Full, //
+        },
+        Arc, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -47,7 +53,8 @@ use crate::{
         }, //
     },
     control::refused::Refused,
-    mem::Fast, //
+    mem::Fast,
+    text, //
 };
 
 #[inline(never)]
@@ -134,6 +141,35 @@ impl Pool {
 
     fn list(self: &Arc<Self>, from: u64) -> Result<KVVec<u8>> {
         self.call_to_the_end(list_from(from)?)
+    }
+
+    /// Brings the disks into line with what a command has done. It is done, whatever becomes of
+    /// that: if a disk cannot be shown, the log says so, once, and the next command tries again.
+    /// The caller holds `changing`.
+    pub(crate) fn show_disks(self: &Arc<Self>) {
+        let synced = self.sync_disks();
+        let was_stale = self.stale.xchg(synced.is_err(), Full);
+        match synced {
+            Err(why) if !was_stale => self.with_title(|title| {
+                pr_warn!(
+                    "{}: a device is missing or not up to date ({why:?}); the next command tries \
+                     again\n",
+                    text::shown(title)
+                );
+            }),
+            Ok(()) if was_stale => self.with_title(|title| {
+                pr_info!("{}: all devices are up to date again\n", text::shown(title));
+            }),
+            _ => {}
+        }
+    }
+
+    /// Tries again what `show_disks` could not do.
+    pub(crate) fn catch_up(self: &Arc<Self>) {
+        if self.stale.load(Acquire) {
+            let _changing = self.changing.lock();
+            self.show_disks();
+        }
     }
 
     /// Makes disks for volumes that are new, removes those of volumes that are gone, and renames
@@ -265,7 +301,7 @@ impl Pool {
 
     /// Takes a disk away that nobody has open, or that nobody can do anything with any more.
     #[inline(never)]
-    fn drop_disk(&self, disk: &Arc<Disk>) {
+    pub(crate) fn drop_disk(&self, disk: &Arc<Disk>) {
         let _ = disk.retire();
         disk.remove();
         self.disks.lock().retain(|other| other.id != disk.id);

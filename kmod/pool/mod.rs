@@ -133,6 +133,8 @@ pub(crate) struct Pool {
     /// One at a time: commands that change which disks there are.
     #[pin]
     pub(crate) changing: Mutex<()>,
+    /// Disks are not as the core's volumes are: there was no memory for them.
+    stale: Atomic<bool>,
     /// Bios for the worker.
     pub(crate) inbox: Inbox,
     /// Steps under way.

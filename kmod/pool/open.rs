@@ -276,6 +276,7 @@ impl Pool {
                 disks <- new_mutex!(KVec::new(), "rwsnap_disks"),
                 calls <- new_mutex!(parts.calls, "rwsnap_calls"),
                 changing <- new_mutex!((), "rwsnap_changing"),
+                stale: Atomic::new(false),
                 inbox: Inbox::new(),
                 cells: parts.cells,
                 set <- step::set(),
