@@ -21,6 +21,7 @@ use rwsnap_core::{
         Verb,
         FLAG_FORCE,
         MAGIC,
+        REPLY_MAX,
         VERSION, //
     },
     platform::Platform,
@@ -35,6 +36,7 @@ use zerocopy::{
 use super::{
     pools,
     refused::{
+        portion,
         reply,
         Refused, //
     }, //
@@ -112,6 +114,11 @@ fn rows(row: &[u8]) -> Result<KVVec<u8>, Refused> {
     Ok(reply(Refusal::None, row.len(), row)?)
 }
 
+/// Rows of a reply at most.
+const fn rows_max<T>() -> usize {
+    (REPLY_MAX - size_of::<Reply>()) / size_of::<T>()
+}
+
 #[inline(never)]
 fn pool_row(pool: &Pool) -> Result<KVBox<PoolAtRow>> {
     let mut row = Kernel.boxed(PoolAtRow::new_zeroed).ok_or(ENOMEM)?;
@@ -131,21 +138,29 @@ fn pool_row(pool: &Pool) -> Result<KVBox<PoolAtRow>> {
 }
 
 #[inline(never)]
-fn list_pools() -> Result<KVVec<u8>, Refused> {
+fn list_pools(from: u64) -> Result<KVVec<u8>, Refused> {
+    let pools = pools::all()?;
+    let first = usize::try_from(from).unwrap_or(usize::MAX);
+    let end = first.saturating_add(rows_max::<PoolAtRow>());
     let mut bytes = KVVec::new();
-    for pool in pools::all()? {
-        bytes.extend_from_slice(pool_row(&pool)?.as_bytes(), GFP_KERNEL)?;
+    for pool in pools.iter().take(end).skip(first) {
+        bytes.extend_from_slice(pool_row(pool)?.as_bytes(), GFP_KERNEL)?;
     }
-    Ok(reply(Refusal::None, size_of::<PoolAtRow>(), &bytes)?)
+    let next = pools.get(end).map(|_| end as u64);
+    Ok(portion(size_of::<PoolAtRow>(), &bytes, next)?)
 }
 
 #[inline(never)]
-fn list_devices(pool: &Pool) -> Result<KVVec<u8>, Refused> {
+fn list_devices(pool: &Pool, from: u64) -> Result<KVVec<u8>, Refused> {
+    let mut disks = pool.all_disks()?;
+    disks.retain(|disk| u64::from(disk.id) >= from);
+    let end = rows_max::<DeviceRow>();
     let mut bytes = KVVec::new();
-    for disk in pool.all_disks()? {
-        bytes.extend_from_slice(device_row(&disk).as_bytes(), GFP_KERNEL)?;
+    for disk in disks.iter().take(end) {
+        bytes.extend_from_slice(device_row(disk).as_bytes(), GFP_KERNEL)?;
     }
-    Ok(reply(Refusal::None, size_of::<DeviceRow>(), &bytes)?)
+    let next = disks.get(end).map(|disk| disk.id.into());
+    Ok(portion(size_of::<DeviceRow>(), &bytes, next)?)
 }
 
 /// The strings behind a command that attaches a pool.

@@ -110,6 +110,19 @@ impl From<AllocError> for Refused {
 ///
 /// No memory.
 pub(crate) fn reply(why: Refusal, width: usize, rows: &[u8]) -> Result<KVVec<u8>> {
+    told(why, width, rows, None)
+}
+
+/// The bytes of a reply with some of the rows; if there are more, with where to go on asking.
+///
+/// # Errors
+///
+/// No memory.
+pub(crate) fn portion(width: usize, rows: &[u8], next: Option<u64>) -> Result<KVVec<u8>> {
+    told(Refusal::None, width, rows, next)
+}
+
+fn told(why: Refusal, width: usize, rows: &[u8], next: Option<u64>) -> Result<KVVec<u8>> {
     let count = rows.len().checked_div(width).unwrap_or(0);
     let head = Reply {
         magic: MAGIC.into(),
@@ -117,7 +130,7 @@ pub(crate) fn reply(why: Refusal, width: usize, rows: &[u8]) -> Result<KVVec<u8>
         refusal: (why as u16).into(),
         count: (count as u32).into(),
         row_bytes: (width as u32).into(),
-        next: u64::MAX.into(),
+        next: next.unwrap_or(u64::MAX).into(),
         value: 0.into(),
     };
     let mut bytes = KVVec::with_capacity(size_of::<Reply>() + rows.len(), GFP_KERNEL)?;

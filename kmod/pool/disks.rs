@@ -207,7 +207,7 @@ impl Pool {
         let lowers = self.lowers_of(&face)?;
         let block = self.with_core(|core| core.block()).ok_or(ENODEV)?;
         // Listed before it is shown: whoever sees it may ask for it.
-        self.disks.lock().push(disk.clone(), GFP_KERNEL)?;
+        self.list_disk(&disk)?;
         let limits = Limits {
             block,
             chunk: self.chunk,
@@ -218,6 +218,15 @@ impl Pool {
             self.disks.lock().retain(|other| other.id != face.id);
         }
         added
+    }
+
+    fn list_disk(&self, disk: &Arc<Disk>) -> Result {
+        let mut disks = self.disks.lock();
+        disks.reserve(1, GFP_KERNEL)?;
+        let place = disks.partition_point(|other| other.id < disk.id);
+        disks
+            .insert_within_capacity(place, disk.clone())
+            .map_err(|_| ENOMEM)
     }
 
     /// The hot path of a production, and its device.

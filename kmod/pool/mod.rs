@@ -125,7 +125,7 @@ pub(crate) struct Pool {
     /// The devices by the core's numbers: the save volume is 0.
     #[pin]
     lowers: Mutex<Lowers>,
-    /// All that are shown.
+    /// All that are shown, in the order of their ids.
     #[pin]
     disks: Mutex<KVec<Arc<Disk>>>,
     #[pin]

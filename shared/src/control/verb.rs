@@ -89,13 +89,13 @@ numbered!(
         AttachPool = 512,
         /// Module: detaches the pool. Refused as long as a device of it is open.
         DetachPool = 513,
-        /// Module: the pools that are attached: `PoolAtRow`s. Needs no pool.
+        /// Module: the pools that are attached, from the `value`th on: `PoolAtRow`s. Needs no pool.
         Pools = 514,
         /// Module: makes a block device of the snapshot `name`: one `DeviceRow`.
         Expose = 515,
         /// Module: takes the block device of the snapshot `name` away.
         Hide = 516,
-        /// Module: the block devices of the pool: `DeviceRow`s.
+        /// Module: the block devices of the pool, from entity `value` on: `DeviceRow`s.
         Devices = 517,
     }
 );
