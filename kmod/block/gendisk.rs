@@ -66,10 +66,12 @@ pub(crate) fn wait_for_all() {
 ///
 /// # Invariants
 ///
-/// `raw` was added; its `private_data` is a `Disk`'s `Arc`, which `free_disk` drops.
+/// `raw` was added; its `private_data` is a `Disk`'s `Arc`, which `free_disk` drops. sysfs says
+/// that it lies on the devices of `below`.
 pub(crate) struct GenDisk {
     raw: NonNull<bindings::gendisk>,
     number: Number,
+    below: KVec<Arc<Lower>>,
 }
 
 // SAFETY: what is done with it may be done from any thread.
@@ -171,7 +173,11 @@ impl GenDisk {
         }
         let _ = ADDED.fetch_add(1, Full);
         // INVARIANT: it was added just now.
-        *disk.gendisk.lock() = Some(Self { raw, number });
+        *disk.gendisk.lock() = Some(Self {
+            raw,
+            number,
+            below: KVec::new(),
+        });
         Ok(())
     }
 
@@ -220,14 +226,42 @@ impl GenDisk {
         }
     }
 
+    /// From now on sysfs says that it lies on these devices, as far as it can be said. Gives those
+    /// that it said so of before.
+    pub(crate) fn lie_on(&mut self, mut below: KVec<Arc<Lower>>) -> KVec<Arc<Lower>> {
+        let former = core::mem::replace(&mut self.below, KVec::new());
+        for lower in former.iter().filter(|lower| !has(&below, lower)) {
+            self.unlink(lower);
+        }
+        below.retain(|lower| has(&former, lower) || self.link(lower));
+        // INVARIANT: the others were linked just now, or are so still.
+        self.below = below;
+        former
+    }
+
+    fn link(&self, lower: &Lower) -> bool {
+        // SAFETY: the device is open, for us alone, and the disk was added.
+        unsafe { ffi::rwsnap_link_holder(lower.raw(), self.raw()) == 0 }
+    }
+
+    fn unlink(&self, lower: &Lower) {
+        // SAFETY: as in `link`; it was linked.
+        unsafe { ffi::rwsnap_unlink_holder(lower.raw(), self.raw()) };
+    }
+
     /// Takes it away.
     pub(crate) fn remove(self) {
+        self.below.iter().for_each(|lower| self.unlink(lower));
         // SAFETY: by the type invariant, which ends here.
         unsafe {
             bindings::del_gendisk(self.raw());
             bindings::put_disk(self.raw());
         }
     }
+}
+
+fn has(all: &[Arc<Lower>], lower: &Arc<Lower>) -> bool {
+    all.iter().any(|other| Arc::ptr_eq(other, lower))
 }
 
 /// Makes a table of calls shareable.

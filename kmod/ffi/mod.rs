@@ -54,6 +54,15 @@ extern "C" {
     pub(crate) fn rwsnap_bdev_read_only(bdev: *mut bindings::block_device) -> bool;
     pub(crate) fn rwsnap_bdev_zoned(bdev: *mut bindings::block_device) -> bool;
 
+    pub(crate) fn rwsnap_link_holder(
+        bdev: *mut bindings::block_device,
+        disk: *mut bindings::gendisk,
+    ) -> c_int;
+    pub(crate) fn rwsnap_unlink_holder(
+        bdev: *mut bindings::block_device,
+        disk: *mut bindings::gendisk,
+    );
+
     pub(crate) fn rwsnap_ref_tryget_live(reference: *mut bindings::percpu_ref) -> bool;
     pub(crate) fn rwsnap_ref_put(reference: *mut bindings::percpu_ref);
 }

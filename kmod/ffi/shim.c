@@ -89,6 +89,17 @@ bool rwsnap_bdev_zoned(struct block_device *bdev)
 	return bdev_is_zoned(bdev);
 }
 
+/* These two do nothing in a kernel without CONFIG_BLOCK_HOLDER_DEPRECATED. */
+int rwsnap_link_holder(struct block_device *bdev, struct gendisk *disk)
+{
+	return bd_link_disk_holder(bdev, disk);
+}
+
+void rwsnap_unlink_holder(struct block_device *bdev, struct gendisk *disk)
+{
+	bd_unlink_disk_holder(bdev, disk);
+}
+
 bool rwsnap_ref_tryget_live(struct percpu_ref *ref)
 {
 	return percpu_ref_tryget_live(ref);

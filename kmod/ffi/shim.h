@@ -37,6 +37,9 @@ unsigned int rwsnap_bdev_zero_sectors(struct block_device *bdev);
 bool rwsnap_bdev_read_only(struct block_device *bdev);
 bool rwsnap_bdev_zoned(struct block_device *bdev);
 
+int rwsnap_link_holder(struct block_device *bdev, struct gendisk *disk);
+void rwsnap_unlink_holder(struct block_device *bdev, struct gendisk *disk);
+
 bool rwsnap_ref_tryget_live(struct percpu_ref *ref);
 void rwsnap_ref_put(struct percpu_ref *ref);
 

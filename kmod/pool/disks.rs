@@ -193,6 +193,9 @@ impl Pool {
                 None => {}
             }
         }
+        for disk in self.all_disks()? {
+            self.tell_below(&disk, &entities);
+        }
         done
     }
 
@@ -244,19 +247,6 @@ impl Pool {
         Some((fast.flatten()?, lower))
     }
 
-    /// The devices that a volume lies on: its own and the save volume; a clone may lie on all.
-    fn lowers_of(&self, face: &Face) -> Result<KVec<Arc<Lower>>> {
-        let count = self.lowers.lock().len();
-        let mut found = KVec::with_capacity(count, GFP_KERNEL)?;
-        for number in 0..count {
-            let own = face.kind != KIND_PRODUCTION || number == usize::from(face.dev);
-            if let Some(lower) = self.lower(number).filter(|_| number == 0 || own) {
-                found.push(lower, GFP_KERNEL)?;
-            }
-        }
-        Ok(found)
-    }
-
     /// Makes a disk of a snapshot; one that has one keeps it.
     ///
     /// # Errors
@@ -279,6 +269,7 @@ impl Pool {
             self.add_disk(row)?;
         }
         let disk = self.disk_by_id(row.id.get()).ok_or(ENOMEM)?;
+        self.tell_below(&disk, &entities);
         Ok(device_row(&disk))
     }
 

@@ -14,6 +14,7 @@
 //! `lowers` are held for a look only; the worker has a list of the devices of its own. Nothing is
 //! frozen, and no device is opened, under any of them.
 
+mod below;
 mod bench;
 pub(crate) mod calls;
 mod close;
