@@ -8,6 +8,9 @@
 //!
 //! `docs/KERNEL.md` says how it is loaded and used.
 
+// With `CONFIG_RUST_OVERFLOW_CHECKS` an overflow is a `BUG`; numbers come from disks and users.
+#![warn(clippy::arithmetic_side_effects)]
+
 use kernel::{
     bindings,
     module::this_module,

@@ -74,6 +74,13 @@ impl platform::Atom for Atom {
     }
 }
 
+/// Whether the kernel can have so much in one piece: it warns of who asks for more, and how much is
+/// asked for may stand on a disk.
+fn fits<T>(len: usize) -> Option<()> {
+    let bytes = len.checked_mul(size_of::<T>())?;
+    i32::try_from(bytes).ok().map(|_| ())
+}
+
 /// The kernel as the core sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel;
@@ -85,6 +92,7 @@ impl platform::Platform for Kernel {
     type Atom = Atom;
 
     fn array<T: Clone>(&self, len: usize, fill: &T) -> Option<KVVec<T>> {
+        fits::<T>(len)?;
         KVVec::from_elem(fill.clone(), len, GFP_KERNEL).ok()
     }
 
@@ -93,6 +101,7 @@ impl platform::Platform for Kernel {
     }
 
     fn atoms(&self, len: usize) -> Option<KVVec<Atom>> {
+        fits::<Atom>(len)?;
         let mut all = KVVec::with_capacity(len, GFP_KERNEL).ok()?;
         for _ in 0..len {
             all.push(<Atom as platform::Atom>::new(0), GFP_KERNEL)

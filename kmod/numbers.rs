@@ -36,34 +36,28 @@ impl Number {
             let bit = word.trailing_ones();
             if bit < u64::BITS {
                 *word |= 1 << bit;
-                return Ok(Self(at * 64 + bit as usize));
+                return Ok(Self(at << 6 | bit as usize));
             }
         }
         Err(ENOSPC)
     }
 
-    /// `rwsnapN`, padded with zeros, and its length.
-    pub(crate) fn name(&self) -> ([u8; 32], usize) {
-        let mut name = [0; 32];
-        let mut len = 0;
-        let mut push = |byte: u8| {
-            if let Some(place) = name.get_mut(len) {
-                *place = byte;
-                len += 1;
-            }
-        };
-        b"rwsnap".iter().copied().for_each(&mut push);
-        let mut unit = 1000;
-        let mut begun = false;
-        while unit > 0 {
-            let digit = self.0 / unit % 10;
-            begun |= digit != 0 || unit == 1;
-            if begun {
-                push(b'0' + digit as u8);
-            }
-            unit /= 10;
+    /// `rwsnapN`, padded with zeros.
+    pub(crate) fn name(&self) -> [u8; 32] {
+        let mut digits = [b'0'; 4];
+        let mut left = self.0;
+        for digit in digits.iter_mut().rev() {
+            *digit |= (left % 10) as u8;
+            left /= 10;
         }
-        (name, len)
+        let zeros = digits.iter().take(3).take_while(|&&digit| digit == b'0');
+        let digits = digits.iter().skip(zeros.count());
+        let bytes = Iterator::chain(b"rwsnap".iter(), digits);
+        let mut name = [0; 32];
+        for (place, byte) in name.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        name
     }
 }
 

@@ -192,7 +192,7 @@ impl<'a> Cursor<'a> {
             // SAFETY: not more than there is.
             unsafe { ffi::rwsnap_advance(bio.raw(), &mut iter, at) };
         }
-        iter.bi_size = len.min(size - at);
+        iter.bi_size = len.min(size.saturating_sub(at));
         Self { bio, iter }
     }
 }

@@ -129,7 +129,7 @@ fn devices(disk: &Disk) -> Result<KVec<bindings::dev_t>> {
         if devices.push_within_capacity(dev).is_err() {
             break;
         }
-        index += 1;
+        index = index.saturating_add(1);
     }
     Ok(devices)
 }

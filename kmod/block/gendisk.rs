@@ -142,7 +142,7 @@ impl GenDisk {
         })?;
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         let face = disk.face();
-        let (name, _) = number.name();
+        let name = number.name();
         // SAFETY: the disk is ours alone until it is added.
         unsafe {
             let raw = raw.as_ptr();
@@ -201,7 +201,7 @@ impl GenDisk {
 
     /// Its name in `/dev`.
     pub(crate) fn name(&self) -> [u8; 32] {
-        self.number.name().0
+        self.number.name()
     }
 
     /// It has another size; users are told.

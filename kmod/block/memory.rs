@@ -32,7 +32,7 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// So many bytes, all zero.
     pub(crate) fn new(bytes: usize) -> Result<Self> {
-        let bytes = bytes.next_multiple_of(PAGE_SIZE);
+        let bytes = bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(EOVERFLOW)?;
         let mut memory: Vec<u8, Vmalloc> = Vec::from_elem(0, bytes, GFP_KERNEL)?;
         let base = memory.as_mut_ptr();
         let mut pages = KVVec::with_capacity(bytes / PAGE_SIZE, GFP_KERNEL)?;
@@ -104,14 +104,14 @@ impl Span {
 
     /// First byte.
     pub(crate) fn at(self) -> usize {
-        self.first * PAGE_SIZE
+        self.first.saturating_mul(PAGE_SIZE)
     }
 }
 
 impl Bounce {
     /// So many pages.
     pub(crate) fn new(pages: usize) -> Result<Self> {
-        let memory = Memory::new(pages * PAGE_SIZE)?;
+        let memory = Memory::new(pages.saturating_mul(PAGE_SIZE))?;
         Ok(Self {
             memory,
             used: KVVec::from_elem(false, pages, GFP_KERNEL)?,
@@ -132,7 +132,7 @@ impl Bounce {
         let mut first = 0_usize;
         while let Some(run) = self.used.get(first..first.checked_add(count)?) {
             match run.iter().rposition(|&used| used) {
-                Some(last) => first += last + 1,
+                Some(last) => first = first.checked_add(last)?.checked_add(1)?,
                 None => {
                     self.mark(first, count, true);
                     return Some(Span { first, count });
@@ -148,7 +148,7 @@ impl Bounce {
     }
 
     fn mark(&mut self, first: usize, count: usize, used: bool) {
-        if let Some(run) = self.used.get_mut(first..first + count) {
+        if let Some(run) = self.used.get_mut(first..first.saturating_add(count)) {
             run.fill(used);
         }
     }

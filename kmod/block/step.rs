@@ -103,7 +103,7 @@ impl Cells {
             return (None, None);
         };
         let (next, error) = (cell.next.load(Relaxed), cell.error.load(Relaxed));
-        let error = (error != 0).then(|| Error::from_errno(-error.cast_signed()));
+        let error = (error != 0).then(|| Error::from_errno(error.cast_signed().wrapping_neg()));
         ((next != NONE).then_some(next), error)
     }
 
@@ -303,10 +303,10 @@ impl<'a> Builder<'a> {
             let Some((page, offset)) = memory.page(at) else {
                 return;
             };
-            let piece = left.min((kernel::page::PAGE_SIZE - offset) as u32);
+            let piece = left.min(kernel::page::PAGE_SIZE.saturating_sub(offset) as u32);
             self.add(page, piece, offset as u32);
-            at += piece as usize;
-            left -= piece;
+            at = at.saturating_add(piece as usize);
+            left = left.saturating_sub(piece);
         }
     }
 
@@ -316,7 +316,7 @@ impl<'a> Builder<'a> {
         while left > 0 {
             let piece = left.min(kernel::page::PAGE_SIZE as u64) as u32;
             self.add(ffi::zero_page(), piece, 0);
-            left -= u64::from(piece);
+            left = left.saturating_sub(piece.into());
         }
     }
 
@@ -330,7 +330,7 @@ impl<'a> Builder<'a> {
             unsafe { (*bio.as_ptr()).bi_iter.bi_size = piece as u32 };
             self.submit();
             self.at = self.at.wrapping_add(piece);
-            left -= piece;
+            left = left.saturating_sub(piece);
         }
     }
 
@@ -379,7 +379,7 @@ unsafe extern "C" fn ended(bio: *mut bindings::bio) {
         (
             (*tag).pool,
             (*tag).index,
-            -bindings::blk_status_to_errno((*bio).bi_status),
+            bindings::blk_status_to_errno((*bio).bi_status).wrapping_neg(),
         )
     };
     // SAFETY: as above; nobody uses it any more.

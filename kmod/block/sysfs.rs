@@ -131,7 +131,7 @@ impl Line<'_> {
         for (to, from) in room.iter_mut().zip(bytes) {
             *to = *from;
         }
-        self.len += len;
+        self.len = self.len.saturating_add(len);
     }
 }
 

@@ -115,8 +115,9 @@ fn rows(row: &[u8]) -> Result<KVVec<u8>, Refused> {
 }
 
 /// Rows of a reply at most.
-const fn rows_max<T>() -> usize {
-    (REPLY_MAX - size_of::<Reply>()) / size_of::<T>()
+fn rows_max<T>() -> usize {
+    let room = REPLY_MAX.saturating_sub(size_of::<Reply>());
+    room.checked_div(size_of::<T>()).unwrap_or(0)
 }
 
 #[inline(never)]
@@ -224,8 +225,8 @@ fn is_done(said: &[u8]) -> bool {
 /// The items behind a command.
 fn items(bytes: &[u8]) -> &[Item] {
     let rest = bytes.get(size_of::<Command>()..).unwrap_or_default();
-    let whole = rest.len() - rest.len() % size_of::<Item>();
-    <[Item]>::ref_from_bytes(rest.get(..whole).unwrap_or_default()).unwrap_or_default()
+    let count = rest.len().checked_div(size_of::<Item>()).unwrap_or(0);
+    <[Item]>::ref_from_prefix_with_elems(rest, count).map_or(&[], |(items, _)| items)
 }
 
 /// Snapshots, with the file systems on their volumes frozen: all at one moment.

@@ -133,7 +133,8 @@ fn told(why: Refusal, width: usize, rows: &[u8], next: Option<u64>) -> Result<KV
         next: next.unwrap_or(u64::MAX).into(),
         value: 0.into(),
     };
-    let mut bytes = KVVec::with_capacity(size_of::<Reply>() + rows.len(), GFP_KERNEL)?;
+    let mut bytes =
+        KVVec::with_capacity(size_of::<Reply>().saturating_add(rows.len()), GFP_KERNEL)?;
     bytes.extend_from_slice(head.as_bytes(), GFP_KERNEL)?;
     bytes.extend_from_slice(rows, GFP_KERNEL)?;
     Ok(bytes)

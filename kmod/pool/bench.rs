@@ -143,12 +143,12 @@ impl<T> Ring<T> {
     /// Puts one at the end; gives it back if there is no room.
     pub(super) fn push(&mut self, item: T) -> core::result::Result<(), T> {
         let len = self.items.len();
-        let at = self.head + self.count;
-        let at = if at >= len { at - len } else { at };
+        let at = self.head.wrapping_add(self.count);
+        let at = at.checked_sub(len).unwrap_or(at);
         match self.items.get_mut(at) {
             Some(place) if self.count < len => {
                 *place = Some(item);
-                self.count += 1;
+                self.count = self.count.saturating_add(1);
                 Ok(())
             }
             _ => Err(item),
@@ -160,8 +160,8 @@ impl<T> Ring<T> {
             return None;
         }
         let item = self.items.get_mut(self.head)?.take();
-        self.count -= 1;
-        self.head += 1;
+        self.count = self.count.saturating_sub(1);
+        self.head = self.head.saturating_add(1);
         if self.head == self.items.len() {
             self.head = 0;
         }
@@ -208,7 +208,11 @@ pub(super) struct Bench {
 
 /// Steps that the core opens at once at most, as `Core::build` reckons.
 pub(super) fn steps(limits: &Limits) -> usize {
-    limits.requests.saturating_mul(4).max(1024) as usize + 128
+    limits
+        .requests
+        .saturating_mul(4)
+        .max(1024)
+        .saturating_add(128) as usize
 }
 
 impl Bench {

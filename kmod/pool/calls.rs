@@ -82,7 +82,7 @@ impl Call {
         let mut inner = self.inner.lock();
         core.reply(cookie, &mut |bytes| {
             // No reply of the core's is longer than the room that was made for it.
-            let room = inner.reply.capacity() - inner.reply.len();
+            let room = inner.reply.capacity().saturating_sub(inner.reply.len());
             let fits = bytes.get(..bytes.len().min(room)).unwrap_or_default();
             let _ = inner.reply.extend_from_slice(fits, GFP_KERNEL);
         });

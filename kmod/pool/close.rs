@@ -65,7 +65,7 @@ impl Pool {
 
     /// From now on nobody opens a disk of the pool, or it is refused.
     fn retire_disks(&self) -> Result<(), Refused> {
-        for look in 0..LOOKS {
+        for look in 1..=LOOKS {
             let disks = self.all_disks()?;
             let mut open = KVec::with_capacity(disks.len(), GFP_KERNEL)?;
             for disk in disks.iter().filter(|disk| !disk.retire()) {
@@ -78,7 +78,7 @@ impl Pool {
                 return Ok(());
             }
             disks.iter().for_each(|disk| disk.reinstate());
-            if look + 1 == LOOKS {
+            if look == LOOKS {
                 return Err(Refused::blocked(Refusal::OpenForWriting, open));
             }
             fsleep(Delta::from_millis(10));

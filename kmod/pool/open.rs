@@ -173,7 +173,10 @@ fn limits(superblock: &Superblock, delta: u32) -> Limits {
             .max(delta)
             .max(u32::try_from(superblock.delta_records.get()).unwrap_or(u32::MAX)),
         requests: REQUESTS,
-        copy_units: (COPY_BYTES / superblock.chunk.get().max(1)).max(COPY_UNITS),
+        copy_units: COPY_BYTES
+            .checked_div(superblock.chunk.get())
+            .unwrap_or(0)
+            .max(COPY_UNITS),
     }
 }
 
@@ -181,11 +184,11 @@ fn limits(superblock: &Superblock, delta: u32) -> Limits {
 pub(super) fn print(lower: &Lower, size: u64) -> Result<u64> {
     let blocks = fingerprint::sample(size).count();
     let bytes = fingerprint::BLOCK as usize;
-    let mut all = KVVec::with_capacity(8 + blocks * bytes, GFP_KERNEL)?;
+    let mut all = KVVec::with_capacity(blocks.saturating_mul(bytes).saturating_add(8), GFP_KERNEL)?;
     all.extend_from_slice(&fingerprint::head(size), GFP_KERNEL)?;
     let mut block = KVec::from_elem(0_u8, bytes, GFP_KERNEL)?;
     for number in fingerprint::sample(size) {
-        let at = number * fingerprint::BLOCK;
+        let at = number.saturating_mul(fingerprint::BLOCK);
         let len = size.saturating_sub(at).min(fingerprint::BLOCK) as usize;
         block.fill(0);
         lower.read(at, block.get_mut(..len).unwrap_or_default())?;

@@ -188,16 +188,14 @@ fn add(builder: &mut Builder<'_>, bench: &Bench, run: &Run, used: &mut usize, se
             builder.memory(&bench.units, bench.unit(unit, at), len);
         }
         Seg::Bytes(bytes) => {
-            builder.memory(
-                bench.bounce.memory(),
-                run.bounce.at() + *used,
-                bytes.len() as u32,
-            );
-            *used += bytes.len();
+            let at = run.bounce.at().saturating_add(*used);
+            builder.memory(bench.bounce.memory(), at, bytes.len() as u32);
+            *used = used.saturating_add(bytes.len());
         }
         Seg::Meta { len } => {
-            builder.memory(bench.bounce.memory(), run.bounce.at() + *used, len);
-            *used += len as usize;
+            let at = run.bounce.at().saturating_add(*used);
+            builder.memory(bench.bounce.memory(), at, len);
+            *used = used.saturating_add(len as usize);
         }
         Seg::Zeros { len } => builder.zeros(len.into()),
     }
@@ -205,18 +203,18 @@ fn add(builder: &mut Builder<'_>, bench: &Bench, run: &Run, used: &mut usize, se
 
 /// Takes pages for a step's metadata, and copies what is to be written; false if there are none.
 fn take_bounce(bench: &mut Bench, core: &Core, run: &mut Run) -> bool {
-    let (mut bytes, mut meta) = (0, 0);
+    let (mut bytes, mut meta) = (0_usize, 0_usize);
     if core.is_data(run.id) {
         return true;
     }
     if run.has_data() {
         core.segs(run.id, &mut |seg| match seg {
-            Seg::Bytes(data) => bytes += data.len(),
-            Seg::Meta { len } => meta += len as usize,
+            Seg::Bytes(data) => bytes = bytes.saturating_add(data.len()),
+            Seg::Meta { len } => meta = meta.saturating_add(len as usize),
             _ => {}
         });
     }
-    let Some(span) = bench.bounce.take(bytes + meta) else {
+    let Some(span) = bench.bounce.take(bytes.saturating_add(meta)) else {
         return false;
     };
     run.bounce = span;
@@ -226,7 +224,7 @@ fn take_bounce(bench: &mut Bench, core: &Core, run: &mut Run) -> bool {
         core.segs(run.id, &mut |seg| {
             if let Seg::Bytes(data) = seg {
                 bench.bounce.memory().write(at, data);
-                at += data.len();
+                at = at.saturating_add(data.len());
             }
         });
     }
@@ -268,7 +266,8 @@ fn clear(bench: &Bench, core: &Core, id: StepId) {
 impl Bench {
     /// First byte of a part of a copy unit.
     fn unit(&self, unit: u32, at: u32) -> usize {
-        unit as usize * self.chunk as usize + at as usize
+        let first = (unit as usize).saturating_mul(self.chunk as usize);
+        first.saturating_add(at as usize)
     }
 
     /// Checksums of the units that a step has read; what is behind the bytes read is zeroed.
@@ -280,9 +279,9 @@ impl Bench {
             let Seg::Copy { unit, at, len } = seg else {
                 return;
             };
-            let first = unit as usize * chunk;
-            let end = at as usize + len as usize;
-            units.zero(first + end, chunk.saturating_sub(end));
+            let first = (unit as usize).saturating_mul(chunk);
+            let end = (at as usize).saturating_add(len as usize);
+            units.zero(first.saturating_add(end), chunk.saturating_sub(end));
             let sum = units.read(first, chunk, |bytes| Kernel.hash(0, bytes));
             let _ = sums.push_within_capacity(sum.unwrap_or(0));
         });

@@ -213,7 +213,9 @@ impl Ticket {
         }
         let left = self.len.checked_sub(self.cursor).filter(|&left| left > 0)?;
         let geometry = core.geometry();
-        let room = geometry.word_bytes() - u64::from(geometry.in_word(request.at));
+        let room = geometry
+            .word_bytes()
+            .saturating_sub(u64::from(geometry.in_word(request.at)));
         Some(Request {
             len: u64::from(left).min(room) as u32,
             ..request
@@ -221,7 +223,7 @@ impl Ticket {
     }
 
     fn handed_in(&mut self, request: &Request) {
-        self.running += 1;
+        self.running = self.running.saturating_add(1);
         self.cursor = self.cursor.saturating_add(request.len);
         self.flushed |= request.op == Op::Flush;
     }

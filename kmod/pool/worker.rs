@@ -66,7 +66,9 @@ impl WorkItem<0> for Pool {
             ffi::cond_resched();
         }
         drop(bench);
-        *this.turns.lock() += 1;
+        let mut turns = this.turns.lock();
+        *turns = turns.wrapping_add(1);
+        drop(turns);
         this.turned.notify_all();
         if more {
             this.as_arc_borrow().kick();
