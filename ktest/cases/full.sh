@@ -20,8 +20,16 @@ below=$1 save=$2
 
 # The oldest snapshots are given up, and production goes on.
 begin oldest
+must "the snapshot is exposed before" rwsnap expose prod@kept
+kept=$(dev prod@kept)
+exec 8<"$kept"
+must "it can be read" read_at "$kept" 0 16
 must "production is written all over" write_all "$prod"
 must "the snapshot was given up" flagged prod@kept given-up
+fails "whoever has it open reads nothing any more" read_at "$kept" 16 16
+exec 8<&-
+fails "nobody can open it any more" sh -c "exec 8<$kept"
+must "its device can be hidden" rwsnap hide prod@kept
 must "the kernel's log says so" sh -c "dmesg | grep -i 'rwsnap.*kept'"
 detach
 must "the pool is sound" rwsnap check "$save"
