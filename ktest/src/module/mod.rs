@@ -63,7 +63,11 @@ pub(crate) fn lint(kernel: &Kernel) -> Result {
     without_warnings(make(kernel, &to)?.arg("CLIPPY=1"), &to.join("make.log"))?;
     let mut files = Vec::new();
     sources(&places::project().join("kmod"), &mut files)?;
-    quietly(command("rustfmt")?.current_dir(places::project()).arg("--check").args(&files))
+    // The module is formatted as the kernel is. A tree that was built in place has no `source`.
+    let homes = [kernel.tree.join("source"), kernel.tree.clone()];
+    let rules = homes.map(|home| home.join(".rustfmt.toml")).into_iter().find(|r| r.exists());
+    let rules = rules.map(|rules| ["--config-path".into(), rules.into_os_string()]);
+    quietly(command("rustfmt")?.arg("--check").args(rules.into_iter().flatten()).args(&files))
 }
 
 /// Every Rust file below a folder.
