@@ -8,7 +8,7 @@
 # make ktest   the module's cases in a virtual machine; CASE=name one of them, DEBUG=1 on the debug
 #              kernel; ktest-full all of them on both kernels; ktest-shell a prompt in the guest
 # make ktest-bench   measures the module beside dm-snapshot and dm-thin in the virtual machine
-# make setup fmt clippy symbols unit storm    the parts of `make test`, alone
+# make setup fmt clippy symbols unit storm ktest    the parts of `make test`, alone
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -46,8 +46,8 @@ modules:
 	@mkdir -p $(MO)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(MO) modules
 
-# All of `unit` joins this list when it passes; until then it is run alone.
-test: setup fmt clippy unit storm
+# The kernel is built once (some 10 minutes on 2 cores), and kept.
+test: setup fmt clippy unit storm ktest
 	@echo "make test: all checks passed"
 
 setup:

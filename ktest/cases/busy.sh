@@ -5,6 +5,11 @@
 # time: 120
 . /ktest/cases/lib.sh
 
+# Whether anything was written to a device since it was made.
+written() {
+    awk '{ exit $5 == 0 }' "/sys/block/$(basename "$(readlink -f "$1")")/stat"
+}
+
 pool "$2" --production prod="$1"
 prod=$(dev prod)
 fs mkfs.ext4 "$prod" /mnt/prod
@@ -21,7 +26,7 @@ must "a snapshot" rwsnap snapshot prod@a
 must "a clone" rwsnap clone prod@a dev1
 load busy 64M $((10 * SLOWNESS)) "$(dev dev1)" >"$W/load" 2>&1 &
 fio=$!
-sleep 3
+wait_for "it writes" 30 written "$(dev dev1)"
 for try in 1 2 3; do
     refused "detaching under load is refused ($try)" open rwsnap detach tank
 done
