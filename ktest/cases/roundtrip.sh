@@ -8,6 +8,7 @@
 # Serves the pool until `served_no_more`.
 serve() {
     udevadm settle --timeout=30
+    : >"$W/served"
     rwsnap serve "$save" >"$W/served" 2>&1 &
     server=$!
     wait_for "it is served in user space" 20 served
