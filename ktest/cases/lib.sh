@@ -332,6 +332,10 @@ forget() {
 # --- The end
 
 at_rest() {
+    # A case that went wrong may have left a server.
+    for socket in /run/rwsnap/*.sock; do
+        [ ! -e "$socket" ] || rwsnap stop --pool "$socket"
+    done
     for folder in $(awk '$2 ~ /^\/mnt/ { print $2 }' /proc/mounts | sort -r); do
         umount "$folder" || echo "$folder is busy" | not_ok "$folder can be unmounted at the end"
     done
