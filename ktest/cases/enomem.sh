@@ -42,11 +42,13 @@ arm_module() {
     [ -e $slab/require-start ] && [ -e $text ] || return 1
     start=$(cat $text)
     size=$(awk '$1 == "rwsnap" { print $2 }' /proc/modules)
+    # The shell's numbers have a sign: modules lie in the last 2 GiB, of which the low half counts.
+    end=$(printf '0xffffffff%08x' $((0x${start#0xffffffff} + size)))
     arm 0
     for home in $slab $pages; do
         echo N >$home/task-filter
         echo "$start" >$home/require-start
-        printf '0x%x\n' $((start + size)) >$home/require-end
+        echo "$end" >$home/require-end
         echo 32 >$home/stacktrace-depth
         echo 2 >$home/probability
     done

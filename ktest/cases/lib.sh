@@ -359,7 +359,7 @@ at_rest() {
     done
 }
 
-TROUBLE='WARNING|BUG[: ]|Oops|UBSAN|KASAN|ODEBUG|kmemleak: [1-9]|[Cc]all [Tt]race|lockdep'
+TROUBLE='WARNING|BUG[: ]|Oops|UBSAN|KASAN|ODEBUG|[Cc]all [Tt]race|lockdep'
 TROUBLE="$TROUBLE|circular locking|recursive locking|inconsistent lock|general protection"
 TROUBLE="$TROUBLE|blocked for more than|INFO: rcu|soft lockup|refcount_t|list_(add|del) corruption"
 TROUBLE="$TROUBLE|sleeping function|Invalid wait context|workqueue lockup|panicked|unreferenced"
@@ -382,7 +382,8 @@ look_through_log() {
     fi
 }
 
-# What was lost is found only some seconds after it was last seen.
+# What was lost is found only some seconds after it was last seen; what a first scan finds may have
+# been on its way from one place to another. So the log says nothing of it, and nobody else scans.
 look_for_leaks() {
     leaks=/sys/kernel/debug/kmemleak
     [ -e $leaks ] || return 0
