@@ -62,8 +62,11 @@ unmade_raw() {
 
 # --- rwsnap
 
+# With 64k a write of 4k copies sixteen times as much: 5 % of them hit more than half of all chunks.
 made_rwsnap() {
-    lower nullb0 $MEGABYTES && lower nullb1 $((MEGABYTES * 4 + $2 * MEGABYTES / 4)) &&
+    each=$((MEGABYTES / 4))
+    [ "$1" = 4k ] || each=$((MEGABYTES * 5 / 8))
+    lower nullb0 $MEGABYTES && lower nullb1 $((MEGABYTES * 4 + $2 * each)) &&
         full /dev/nullb0 &&
         rwsnap -q create /dev/nullb1 --name bench --production /dev/nullb0 --copy-span "$1" &&
         rwsnap -q attach /dev/nullb1
