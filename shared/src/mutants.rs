@@ -48,11 +48,13 @@ pub enum Mutant {
     NoDrain,
     /// A task whose epoch has passed goes on.
     StaleEpoch,
+    /// The opening that finds a production missing or changed forgets what it looked like.
+    ForgetOffline,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::WriteBeforeFlush,
         Self::FlushBeforeWrites,
         Self::NoChain,
@@ -74,5 +76,6 @@ impl Mutant {
         Self::SettleWritten,
         Self::NoDrain,
         Self::StaleEpoch,
+        Self::ForgetOffline,
     ];
 }

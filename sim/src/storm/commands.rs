@@ -262,6 +262,11 @@ impl<E: Engine> World<E> {
     fn changed(&mut self, given: Given, refusal: Refusal, detail: u64) -> Result<(), Wrong> {
         let Given { change, begin, .. } = given;
         self.trace.say(|| format!("{:6} reply {refusal:?}", self.now));
+        self.model.answered_away(&change, refusal, self.leave())?;
+        let offline = refusal == Refusal::Offline;
+        self.tally.kinds.saw_if(offline, "command is refused: offline");
+        let done = refusal == Refusal::None && self.leave().away != 0;
+        self.tally.kinds.saw_if(done, "command is done with a production away");
         let counts = self.tally.commands.entry(change.verb()).or_default();
         match refusal {
             Refusal::None => {

@@ -469,7 +469,9 @@ impl<P: Platform> Core<P> {
             let vol = self.vols.at(v);
             let known = self.catalog.get(vol.id).filter(|_| vol.live && !vol.clone);
             let Some(entity) = known.filter(|e| e.has(FLAG_FINGERPRINT)) else { continue };
-            let keep = vol.fast.is_none() && self.known_fingerprint(entity).is_some();
+            let keep = vol.fast.is_none()
+                && self.known_fingerprint(entity).is_some()
+                && !self.mutant(Mutant::ForgetOffline);
             *self.lifecycle.edit = *entity;
             self.lifecycle.edit.set_flags(FLAG_FINGERPRINT, keep);
             if keep {
