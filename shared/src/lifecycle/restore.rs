@@ -88,9 +88,13 @@ impl<P: Platform> Core<P> {
         if !self.is_online(v) {
             return not(Refusal::Offline);
         }
-        let merge = &self.lifecycle.merge;
-        if merge.is_active() {
-            return Err((Refusal::Restoring, Whose::Entity(self.vols.at(merge.vol).id)));
+        // One at a time: also one whose production is offline, which goes on when it is back.
+        let restores = |v: &u32| {
+            let vol = self.vols.at(*v);
+            vol.live && !vol.clone && vol.redirect.is_some()
+        };
+        if let Some(other) = (0..self.vols.top()).find(restores) {
+            return Err((Refusal::Restoring, Whose::Entity(self.vols.at(other).id)));
         }
         Ok(production.map())
     }

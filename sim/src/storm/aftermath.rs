@@ -245,7 +245,7 @@ impl<E: Engine> World<E> {
         self.model = model;
         self.model.adopt(&sweep.rows, &pairs);
         self.model.settle(&sweep, &pairs);
-        self.notice(&sweep.rows);
+        self.notice(&sweep.rows)?;
         self.tally.kinds.saw_if(self.restoring, "crash during a restore");
         self.forget();
         Ok(())
