@@ -50,11 +50,13 @@ pub enum Mutant {
     StaleEpoch,
     /// The opening that finds a production missing or changed forgets what it looked like.
     ForgetOffline,
+    /// A production is written before it is durable that its fingerprint is void.
+    PrintNotVoid,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::WriteBeforeFlush,
         Self::FlushBeforeWrites,
         Self::NoChain,
@@ -77,5 +79,6 @@ impl Mutant {
         Self::NoDrain,
         Self::StaleEpoch,
         Self::ForgetOffline,
+        Self::PrintNotVoid,
     ];
 }

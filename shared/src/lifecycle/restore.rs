@@ -8,9 +8,10 @@
 
 use crate::control::rows::{FLAG_DAMAGED, FLAG_HIDDEN};
 use crate::control::{Name, Refusal, FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST};
+use crate::engine::prints::Print;
 use crate::engine::{Core, Stage, NONE};
 use crate::fault::Fault;
-use crate::format::entity::{Entity, Kind, Restore, FLAG_BEFORE_RESTORE};
+use crate::format::entity::{Entity, Kind, Restore, FLAG_BEFORE_RESTORE, FLAG_FINGERPRINT};
 use crate::lifecycle::command::{Blamed, Whose};
 use crate::lifecycle::event::RESTORED;
 use crate::lifecycle::moment::MOMENT;
@@ -175,8 +176,11 @@ impl<P: Platform> Core<P> {
                 started_ns: started.into(),
                 ..Restore::default()
             };
+            e.set_flags(FLAG_FINGERPRINT, false);
         })?;
         self.end_group()?;
+        // What is in place changes once this record is durable.
+        self.vols.at_mut(v).print = Print::Void;
         self.restore_begins(v);
         Ok(())
     }

@@ -44,6 +44,8 @@ pub(super) struct Absent {
     spoil: BTreeMap<u16, u64>,
     /// To be brought online on purpose.
     trusted: BTreeSet<u16>,
+    /// Brought online on purpose in this session: no checkpoint may have said so yet.
+    believed: BTreeSet<u16>,
 }
 
 impl Absent {
@@ -109,7 +111,7 @@ fn put_back(disk: &mut Disk, changed: Vec<Foreign>) {
 }
 
 /// Hands the production volumes to a core that has opened its pool; those that are away it must
-/// do without. It may have forgotten what one looks like if the last opening was cut off `early`.
+/// do without. That one was trusted it may have forgotten if the last session ended `early`.
 ///
 /// # Errors
 ///
@@ -119,6 +121,7 @@ pub(super) fn start<E: Engine>(
     mut absent: Absent,
     early: bool,
 ) -> Result<(), Wrong> {
+    let mut believed = BTreeSet::new();
     for found in machine.core.productions() {
         let dev = found.dev.0;
         let disk = machine.disks.get_mut(usize::from(dev)).ok_or("a volume on no device")?;
@@ -128,13 +131,8 @@ pub(super) fn start<E: Engine>(
         let knew = absent.known.remove(&dev) || absent.changed.contains_key(&dev);
         if found.fingerprint.is_some() {
             absent.known.extend(absent.missing.get(&dev));
-        } else if knew && !early {
+        } else if knew {
             return Err(format!("what device {dev} looked like is forgotten"));
-        } else if let Some(changed) = absent.changed.remove(&dev) {
-            // Nobody can notice any more.
-            machine.kinds.saw("change is forgotten, after a crash amid an opening");
-            put_back(disk, changed);
-            absent.missing.insert(dev);
         }
         let seed = absent.spoil.remove(&dev).filter(|_| found.fingerprint.is_some());
         if absent.missing.contains(&dev) {
@@ -143,8 +141,13 @@ pub(super) fn start<E: Engine>(
         if let Some(seed) = seed {
             absent.changed.insert(dev, spoil(disk, seed));
         }
-        meet(machine, &found, &mut absent)?;
+        let trust = absent.trusted.remove(&dev) || (early && absent.believed.contains(&dev));
+        meet(machine, &found, absent.changed.contains_key(&dev), trust)?;
+        if trust {
+            believed.insert(dev);
+        }
     }
+    absent.believed = believed;
     machine.absent = absent;
     machine.core.start();
     machine.drain()
@@ -154,12 +157,11 @@ pub(super) fn start<E: Engine>(
 fn meet<E: Engine>(
     machine: &mut Machine<E>,
     found: &Found,
-    absent: &mut Absent,
+    changed: bool,
+    trust: bool,
 ) -> Result<(), Wrong> {
     let (dev, disk) = (found.dev, &machine.disks[usize::from(found.dev.0)]);
     let (device, print) = (disk.device, found.fingerprint.map_or(0, |_| disk.fingerprint()));
-    let trust = absent.trusted.remove(&dev.0);
-    let changed = absent.changed.contains_key(&dev.0);
     // Another print is refused as well.
     let other = if changed { print } else { print ^ 1 };
     if found.fingerprint.is_some() && !trust {
@@ -226,8 +228,9 @@ impl Model {
                 if Some(key) == production {
                     cell.settle(foreign.is);
                 } else {
-                    let version = Version::begin(foreign.is, now);
-                    cell.add(Version { after: 0, end: now, flips: true, ..version });
+                    // A command that a crash cut off may have seen it.
+                    let version = Version::begin(foreign.is, 0);
+                    cell.add(Version { end: now, flips: true, ..version });
                 }
             }
         }

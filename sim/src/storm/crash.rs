@@ -26,8 +26,9 @@ pub(super) fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
     disks.iter().zip(survive).map(|(disk, survive)| disk.crashed(survive)).collect()
 }
 
-/// A core on these disks, opened and started, without those that are `absent`. In `again` of a thousand steps of the opening it
-/// crashes, or a disk fails, and it begins once more; how often is added to `crashes`.
+/// A core on these disks, opened and started, without those that are `absent`. In `again` of a
+/// thousand steps of the opening it crashes, or a disk fails, and it begins once more; how often is
+/// added to `crashes`.
 ///
 /// # Errors
 ///

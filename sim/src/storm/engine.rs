@@ -81,8 +81,8 @@ pub(super) trait Engine: Sized {
     fn create(plan: &Plan, put: &mut dyn FnMut(u64, &[u8]));
     /// Begins to open the pool.
     fn open(plan: &Plan, save: &Disk) -> Result<Self, String>;
-    /// Whether the pool was opened and no checkpoint followed: the core may have forgotten what
-    /// productions looked like.
+    /// Whether the pool was opened and no checkpoint followed: the core may have forgotten which
+    /// changed productions it was told to use.
     fn is_early(_: &Disk) -> bool {
         false
     }

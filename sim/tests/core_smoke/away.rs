@@ -86,7 +86,7 @@ fn there_is_no_other_restore_while_one_waits_for_its_production() {
 }
 
 /// The opening that found a production changed forgot what it had to look like: the next one took
-/// it as it was.
+/// it as it was. Later on so did one that followed a crash amid an opening.
 #[test]
 fn a_changed_production_is_refused_until_it_is_as_it_was() {
     let (w, _) = open(two(), &[(1, 0), (2, 0)]);
@@ -96,12 +96,30 @@ fn a_changed_production_is_refused_until_it_is_as_it_was() {
         assert_eq!(met, [Err(Refusal::Lost), Ok(())]);
         w.write("two", 0, 9, 4096);
         assert!(matches!(w.core.attach(b"one", false), Err(Refusal::Offline)));
-        // Every other time there is a crash, after the checkpoint that the opening asks for.
+        // Every other time there is a crash.
         disks = w.disks.clone();
         let (w, met) = open(disks, &[(1, 11), (2, 21)]);
         assert_eq!(met, [Err(Refusal::Lost), Ok(())]);
         disks = close(w, &[(2, 20)]);
     }
-    let (_, met) = open(disks, &[(1, 10), (2, 20)]);
+    // A crash right after an opening forgets nothing.
+    let mut w = World::opening(USUAL, disks);
+    w.drain();
+    let (w, met) = open(w.disks, &[(1, 11), (2, 21)]);
+    assert_eq!(met, [Err(Refusal::Lost), Err(Refusal::Lost)]);
+    let (_, met) = open(w.disks, &[(1, 10), (2, 20)]);
     assert_eq!(met, [Ok(()), Ok(())]);
+}
+
+/// What the production that is written to looks like is void before that.
+#[test]
+fn a_production_that_was_written_to_is_taken_as_it_is_after_a_crash() {
+    let (w, _) = open(two(), &[(1, 0), (2, 0)]);
+    let disks = close(w, &[(1, 10), (2, 20)]);
+    let (mut w, _) = open(disks, &[(1, 10), (2, 20)]);
+    assert_eq!(w.first("one", 0), 1);
+    w.write("two", 4096, 9, 4096);
+    let (mut w, met) = open(w.disks, &[(1, 11), (2, 21)]);
+    assert_eq!(met, [Err(Refusal::Lost), Ok(())]);
+    assert_eq!(w.first("two", 4096), 9);
 }
