@@ -48,11 +48,15 @@ pub enum Mutant {
     NoDrain,
     /// A task whose epoch has passed goes on.
     StaleEpoch,
+    /// The opening that finds a production missing or changed forgets what it looked like.
+    ForgetOffline,
+    /// A production is written before it is durable that its fingerprint is void.
+    PrintNotVoid,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::WriteBeforeFlush,
         Self::FlushBeforeWrites,
         Self::NoChain,
@@ -74,5 +78,7 @@ impl Mutant {
         Self::SettleWritten,
         Self::NoDrain,
         Self::StaleEpoch,
+        Self::ForgetOffline,
+        Self::PrintNotVoid,
     ];
 }

@@ -16,10 +16,14 @@ fn storm(options: &Options) -> Summary {
 }
 
 /// What has to happen now and then, or the storm does not try what it should.
-const KINDS: [&str; 82] = [
+const KINDS: [&str; 92] = [
     "cancel of a restore",
+    "changed production is as it was",
+    "changed production is trusted",
     "clone of a clone's snapshot",
     "close",
+    "command is done with a production away",
+    "command is refused: offline",
     "copy ahead",
     "copy span of several words",
     "crash at a step of the recovery",
@@ -56,13 +60,19 @@ const KINDS: [&str; 82] = [
     "lost data is reported",
     "no space for a clone",
     "no space for production",
+    "not opened: offline",
     "passed straight through",
+    "production away",
+    "production away after a crash",
+    "production changed",
+    "production changed, and a crash",
     "production with a short last chunk",
     "production without a cache",
     "productions of several sizes",
     "read during a restore",
     "read of a clone",
     "read of a snapshot",
+    "read of a snapshot without its production",
     "refresh by force",
     "refresh of a clone with snapshots",
     "refresh that keeps the old state",

@@ -134,6 +134,10 @@ impl<P: Platform> Core<P> {
             self.commit.wanted = true;
             return self.wait_for_volume(t, vol);
         }
+        if self.waits_for_print(t) {
+            return;
+        }
+        let vol = self.vols.at(self.vol_of(t));
         if vol.redirect.is_some() {
             return self.begin_redirect(t);
         }

@@ -23,6 +23,7 @@ mod journal;
 mod open;
 mod page;
 mod places;
+pub(crate) mod prints;
 mod promise;
 mod read;
 mod redirect;

@@ -12,6 +12,7 @@
 //! of R: later records hold the restored volume's data (I-16).
 
 use crate::api::Op;
+use crate::engine::prints::Print;
 use crate::engine::slab::Queue;
 use crate::fast::Fast;
 use crate::platform::Platform;
@@ -117,6 +118,10 @@ pub(crate) struct Volume<P: Platform> {
     /// A newer snapshot is gone, but the record that says so is durable only from this position on:
     /// until then `newest` stays, and what would need a copy waits (I-13).
     pub(crate) lowers: Option<LogPos>,
+    /// Whether its fingerprint is valid (production): it is not written before that is void (I-45).
+    pub(crate) print: Print,
+    /// What it looks like, for the checkpoint that closes the pool.
+    pub(crate) seen: Option<u64>,
     /// The map that redirected writes go to: its own (clones), M (restoring production).
     pub(crate) redirect: Option<MapId>,
     /// Epoch that redirected writes bear.
@@ -165,6 +170,8 @@ impl<P: Platform> Volume<P> {
             map: MapId(0),
             newest: Epoch(0),
             lowers: None,
+            print: Print::Void,
+            seen: None,
             redirect: None,
             write_epoch: Epoch(0),
             fast: None,

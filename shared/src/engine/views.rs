@@ -5,6 +5,7 @@
 use crate::api::Handle;
 use crate::control::rows::FLAG_HIDDEN;
 use crate::control::{Name, Refusal};
+use crate::engine::prints::{known_fingerprint, Print};
 use crate::engine::view::{Dir, Level, View, Volume};
 use crate::engine::{Core, NONE};
 use crate::fast::Fast;
@@ -287,6 +288,8 @@ impl<P: Platform> Core<P> {
         let (dev, size) = (device_of(entity), entity.size.get());
         let (used, quota) = (entity.used.get(), entity.quota.get() >> self.geometry.shift());
         let reservation = self.slots_for(entity.reservation.get());
+        let valid = known_fingerprint(entity).is_some();
+        let print = if valid { Print::Valid } else { Print::Void };
         let v = self.vols.take().ok_or(Fault::NoMemory)?;
         *self.vols.at_mut(v) = Volume {
             live: true,
@@ -297,6 +300,7 @@ impl<P: Platform> Core<P> {
             used,
             quota,
             reservation,
+            print,
             ..Volume::free()
         };
         self.refresh_volume(v);
@@ -374,6 +378,7 @@ impl<P: Platform> Core<P> {
             return;
         }
         for v in 0..self.vols.top() {
+            self.look_at_print(v);
             // Writes under way were resolved under the newest epoch as it still is (I-13).
             let quiet = self.vols.at(v).writes == 0 || self.vols.at(v).redirect.is_none();
             match self.vols.at(v).lowers {

@@ -64,7 +64,7 @@ fn in_code() -> Vec<(&'static str, usize, Vec<Field>)> {
         Entity {
             id kind reserved_kind flags map uuid name created_ns size used refer base epoch owner
             device group quota reservation fingerprint device_uuid reason reserved_reason restore
-            sweep offline_in reserved props
+            sweep reserved props
         }
         Restore {
             active order phase reserved before_epoch r_epoch x m_map r before retried cursor rate

@@ -9,6 +9,7 @@
 //! that group in the log.
 
 use crate::api::Step;
+use crate::engine::prints::Print;
 use crate::engine::{Core, Owner, Piece, Queue, Stage, NONE, SEGS};
 use crate::fast::Mode;
 use crate::mutants::Mutant;
@@ -79,7 +80,7 @@ impl<P: Platform> Core<P> {
             Mode::Slow
         } else if vol.redirect.is_some() {
             Mode::Restore
-        } else if vol.newest.0 == 0 {
+        } else if vol.newest.0 == 0 && vol.print == Print::Void {
             Mode::Free
         } else {
             Mode::Copy

@@ -8,9 +8,10 @@
 
 use crate::control::rows::{FLAG_DAMAGED, FLAG_HIDDEN};
 use crate::control::{Name, Refusal, FLAG_FORCE, FLAG_NO_UNDO, FLAG_OLD_FIRST};
+use crate::engine::prints::Print;
 use crate::engine::{Core, Stage, NONE};
 use crate::fault::Fault;
-use crate::format::entity::{Entity, Kind, Restore, FLAG_BEFORE_RESTORE};
+use crate::format::entity::{Entity, Kind, Restore, FLAG_BEFORE_RESTORE, FLAG_FINGERPRINT};
 use crate::lifecycle::command::{Blamed, Whose};
 use crate::lifecycle::event::RESTORED;
 use crate::lifecycle::moment::MOMENT;
@@ -88,9 +89,13 @@ impl<P: Platform> Core<P> {
         if !self.is_online(v) {
             return not(Refusal::Offline);
         }
-        let merge = &self.lifecycle.merge;
-        if merge.is_active() {
-            return Err((Refusal::Restoring, Whose::Entity(self.vols.at(merge.vol).id)));
+        // One at a time: also one whose production is offline, which goes on when it is back.
+        let restores = |v: &u32| {
+            let vol = self.vols.at(*v);
+            vol.live && !vol.clone && vol.redirect.is_some()
+        };
+        if let Some(other) = (0..self.vols.top()).find(restores) {
+            return Err((Refusal::Restoring, Whose::Entity(self.vols.at(other).id)));
         }
         Ok(production.map())
     }
@@ -171,8 +176,11 @@ impl<P: Platform> Core<P> {
                 started_ns: started.into(),
                 ..Restore::default()
             };
+            e.set_flags(FLAG_FINGERPRINT, false);
         })?;
         self.end_group()?;
+        // What is in place changes once this record is durable.
+        self.vols.at_mut(v).print = Print::Void;
         self.restore_begins(v);
         Ok(())
     }

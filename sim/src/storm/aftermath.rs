@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::away::{self, Absent};
 use super::client::Asked;
 use super::commands::Given;
 use super::crash;
@@ -56,6 +57,11 @@ impl<E: Engine> World<E> {
         Err(format!("after a crash: {}", wrong.unwrap_or_default()))
     }
 
+    /// What this seed lets happen with these productions away.
+    fn leave_without(&self, absent: &Absent) -> Leave {
+        Leave { away: absent.bits(), ..self.leave() }
+    }
+
     /// Once in a while, as the plan says, looks at what a crash would leave.
     pub(super) fn glance(&mut self) -> Result<(), Wrong> {
         if self.rng.below(1000) < self.plan.images {
@@ -88,10 +94,14 @@ impl<E: Engine> World<E> {
             }
             self.tally.crashes += 1;
             let again = rng.pick(&[0, 20, 200]);
+            let absent = self.machine.absent.some_back(&mut rng);
+            let crashes = &mut self.tally.crashes;
             let mut machine: Machine<E> =
-                crash::reopen(&self.plan, disks, &mut rng, again, &mut self.tally.crashes)?;
+                crash::reopen(&self.plan, disks, &mut rng, (again, &absent), crashes)?;
+            let absent = machine.absent.clone();
+            self.count_absent(&absent, false);
             let sweep = crash::sweep(&mut machine, &mut rng)?;
-            let judged = self.judged(&sweep, self.leave());
+            let judged = self.judged(&sweep, self.leave_without(&absent));
             if judged.is_err() && self.plan.loud {
                 println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
             }
@@ -103,7 +113,7 @@ impl<E: Engine> World<E> {
             } else if rng.chance(15) {
                 crash::rest(&mut machine, &mut rng, self.wall_ns)?;
                 let disks = crash::close(machine, &mut rng)?;
-                machine = crash::reopen(&self.plan, disks, &mut rng, 0, &mut 0)?;
+                machine = crash::reopen(&self.plan, disks, &mut rng, (0, &absent), &mut 0)?;
                 let checked = slots::check(&mut machine, &mut rng, true);
                 if checked.is_err() && self.plan.loud {
                     println!("{}{}", machine.core.dump(), slots::show(&mut machine, &mut rng));
@@ -124,9 +134,11 @@ impl<E: Engine> World<E> {
             self.tally.crashes += 1;
             self.tally.kinds.saw("crash at a step of the recovery");
             let left = crash::crashed(&left, rng);
-            let mut machine: Machine<E> = crash::reopen(&self.plan, left, rng, 0, &mut 0)?;
+            let absent = self.machine.absent.some_back(rng);
+            let mut machine: Machine<E> =
+                crash::reopen(&self.plan, left, rng, (0, &absent), &mut 0)?;
             let sweep = crash::sweep(&mut machine, rng)?;
-            let judged = self.judged(&sweep, self.leave());
+            let judged = self.judged(&sweep, self.leave_without(&machine.absent));
             judged.map_err(|w| format!("cut off after {steps} steps of the recovery, {w}"))?;
         }
         Ok(())
@@ -138,9 +150,10 @@ impl<E: Engine> World<E> {
         // Now and then it is looked at as well, but no third story begins.
         let looks = self.plan.stories > 15 || self.rng.chance(25);
         (plan.images, plan.crashes, plan.closes) = (if looks { 300 } else { 0 }, 0, 0);
-        plan.stories = 0;
+        (plan.stories, plan.away) = (0, 0);
         let mut world = Self {
             plan,
+            aside: rng.clone(),
             rng,
             model,
             machine,
@@ -184,6 +197,7 @@ impl<E: Engine> World<E> {
     fn rotten(&mut self, disks: &[Disk], rng: &mut Rng) -> Result<(), Wrong> {
         let mut disks = disks.to_vec();
         let Some(rot) = E::rot(&mut disks[0], rng) else { return Ok(()) };
+        let (absent, early) = (self.machine.absent.clone(), E::is_early(&disks[0]));
         let kinds = &mut self.tally.kinds;
         let mut machine = match crash::open::<E>(&self.plan, disks, rng)? {
             Ok(machine) => machine,
@@ -198,7 +212,7 @@ impl<E: Engine> World<E> {
         if rot == Rot::Log {
             return Err("the pool opens with a rotten log".into());
         }
-        if crash::start(&mut machine).is_err() {
+        if away::start(&mut machine, absent, early).is_err() {
             return Ok(());
         }
         let Ok(sweep) = crash::sweep(&mut machine, rng) else {
@@ -211,6 +225,7 @@ impl<E: Engine> World<E> {
             Rot::Superblock => self.leave(),
             _ => Leave { rotten: true, faults: true, ..self.leave() },
         };
+        let leave = Leave { away: machine.absent.bits(), ..leave };
         let judged = self.judged(&sweep, leave);
         judged.map(|_| ()).map_err(|wrong| format!("rot goes unnoticed: {wrong}"))
     }
@@ -221,7 +236,7 @@ impl<E: Engine> World<E> {
         let disks = crash::crashed(&self.machine.disks, &mut self.rng);
         self.tally.crashes += 1;
         let again = self.rng.pick(&[0, 20, 200]);
-        let sweep = self.renew(disks, again)?;
+        let sweep = self.renew(disks, again, false)?;
         let judged = self.judged(&sweep, self.leave());
         if judged.is_err() && self.trace.is_verbose() {
             println!("{}", slots::show(&mut self.machine, &mut self.rng));
@@ -230,17 +245,21 @@ impl<E: Engine> World<E> {
         self.model = model;
         self.model.adopt(&sweep.rows, &pairs);
         self.model.settle(&sweep, &pairs);
-        self.notice(&sweep.rows);
+        self.notice(&sweep.rows)?;
         self.tally.kinds.saw_if(self.restoring, "crash during a restore");
         self.forget();
         Ok(())
     }
 
     /// A fresh core on these disks; gives what clients find in it.
-    fn renew(&mut self, disks: Vec<Disk>, again: u64) -> Result<Sweep, Wrong> {
-        let crashes = &mut self.tally.crashes;
+    fn renew(&mut self, mut disks: Vec<Disk>, again: u64, clean: bool) -> Result<Sweep, Wrong> {
+        let absent = self.next_absent(&mut disks, clean);
+        let (crashes, how) = (&mut self.tally.crashes, (again, &absent));
         self.tally.kinds.absorb(&mut self.machine.kinds);
-        self.machine = crash::reopen(&self.plan, disks, &mut self.rng, again, crashes)?;
+        self.machine = crash::reopen(&self.plan, disks, &mut self.rng, how, crashes)?;
+        let absent = self.machine.absent.clone();
+        self.trace.say(|| format!("{:6} opened, away: {absent:?}", self.now));
+        self.count_absent(&absent, clean);
         self.machine.verbose = self.trace.is_verbose();
         let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
         self.tally.compared += sweep.content.values().map(|c| c.len() as u64).sum::<u64>();
@@ -303,7 +322,7 @@ impl<E: Engine> World<E> {
         for session in std::mem::take(&mut self.sessions) {
             self.machine.core.detach(session.opened.handle);
         }
-        let fingerprints = crash::fingerprints(&self.machine.disks);
+        let fingerprints = crash::fingerprints(&self.machine);
         self.machine.core.close(&fingerprints);
         self.machine.drain()?;
         while self.machine.core.closed().is_none() {
@@ -320,7 +339,7 @@ impl<E: Engine> World<E> {
             return self.crash();
         }
         let disks = std::mem::take(&mut self.machine.disks);
-        let sweep = self.renew(disks, 0)?;
+        let sweep = self.renew(disks, 0, true)?;
         self.forget();
         // What clients wrote may still be in the caches of the disks: it must be there now, and
         // may be lost in a crash to come.
@@ -331,6 +350,7 @@ impl<E: Engine> World<E> {
     pub(super) fn finish(&mut self) -> Result<(), Wrong> {
         self.tally.faults = self.faults.struck;
         self.faults.heal();
+        self.plan.away = 0;
         if self.settle_all()? && !self.fenced {
             let sweep = crash::sweep(&mut self.machine, &mut self.rng)?;
             self.check_live(&sweep)?;
@@ -355,7 +375,7 @@ impl<E: Engine> World<E> {
             let snapshot = matches!(self.model.entities[&key].sort, Sort::Snapshot(_));
             let (begin, cut, handle) = (self.now, false, rwsnap_core::api::Handle(u32::MAX));
             let asked = Asked { key, begin, snapshot, cut, handle };
-            for (block, found) in sweep.content[&row.id].iter().enumerate() {
+            for (block, found) in sweep.content.get(&row.id).into_iter().flatten().enumerate() {
                 let wrong = match found {
                     Ok(value) => self.compare_block(&asked, block, *value),
                     Err(fault) => self.model.excused(key, *fault, self.leave()),

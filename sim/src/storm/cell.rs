@@ -208,6 +208,21 @@ impl Cell {
         Self::among(self.versions().map(frozen).collect())
     }
 
+    /// A crash has left one of what it may leave, and nobody has looked which.
+    pub(super) fn survive(&mut self) {
+        let (strong, durable, flips) = (true, true, false);
+        let left = self.left().map(|v| Version {
+            write: 0,
+            after: 0,
+            end: 0,
+            strong,
+            durable,
+            flips,
+            ..v
+        });
+        *self = Self::among(left.collect());
+    }
+
     /// It shows this value from now on, durably, and nothing else.
     pub(super) fn settle(&mut self, value: u64) {
         *self = Self::new(value);
@@ -236,6 +251,19 @@ mod tests {
         assert_eq!(values(cell.left()), [2]);
         cell.prune(30);
         assert!(cell.is_settled());
+    }
+
+    #[test]
+    fn what_a_crash_left_stays_until_it_is_written_again() {
+        let mut cell = Cell::new(1);
+        cell.add(Version::begin(2, 10));
+        cell.survive();
+        cell.flush(20);
+        assert_eq!(values(cell.seen(30, 31)), [1, 2]);
+        assert_eq!(values(cell.left()), [1, 2]);
+        cell.add(Version::begin(3, 40));
+        cell.end(40, 41, true, true, true);
+        assert_eq!(values(cell.left()), [3]);
     }
 
     #[test]

@@ -88,6 +88,9 @@ impl<E: Engine> World<E> {
         let Some(name) = self.model.name(key) else { return Ok(()) };
         let write = !snapshot && self.rng.chance(85);
         match self.machine.core.attach(&name, write) {
+            Ok(_) if self.must_be_offline(key) => {
+                return Err(format!("{name} is opened without its production"));
+            }
             Ok(opened) => {
                 if !self.sizes(key).contains(&opened.size) {
                     return Err(format!("{name} has {} bytes, which it never had", opened.size));
@@ -98,7 +101,11 @@ impl<E: Engine> World<E> {
                 self.trace.say(|| format!("{:6} open {name}, write {write}", self.now));
                 self.sessions.push(Session { key, opened, flying: 0, leaving: false, next: 0 });
             }
-            Err(refusal) => self.may_refuse_open(&name, key, refusal)?,
+            Err(refusal) => {
+                let offline = refusal == Refusal::Offline;
+                self.tally.kinds.saw_if(offline, "not opened: offline");
+                self.may_refuse_open(&name, key, refusal)?;
+            }
         }
         self.machine.drain()
     }
@@ -126,6 +133,7 @@ impl<E: Engine> World<E> {
             }
             Refusal::Busy | Refusal::NoMemory | Refusal::TableFull | Refusal::Restoring => true,
             Refusal::Fenced | Refusal::Io => leave.faults,
+            Refusal::Offline => self.may_be_offline(key),
             _ => false,
         };
         if fine {

@@ -245,7 +245,7 @@ impl<E: Engine> World<E> {
                     return self.ask_list(given.change, given.begin, listed, from);
                 }
                 listed.retain(|row| row.flags & rows::FLAG_HIDDEN == 0);
-                self.notice(&listed);
+                self.notice(&listed)?;
                 self.tally.kinds.saw_if(self.restoring, during_restore(given.change.verb()));
                 let pairs = self.model.matching(&listed, self.leave());
                 let pairs = pairs.map_err(|w| format!("after {:?}: {w}", given.change))?;
@@ -262,6 +262,11 @@ impl<E: Engine> World<E> {
     fn changed(&mut self, given: Given, refusal: Refusal, detail: u64) -> Result<(), Wrong> {
         let Given { change, begin, .. } = given;
         self.trace.say(|| format!("{:6} reply {refusal:?}", self.now));
+        self.model.answered_away(&change, refusal, self.leave())?;
+        let offline = refusal == Refusal::Offline;
+        self.tally.kinds.saw_if(offline, "command is refused: offline");
+        let done = refusal == Refusal::None && self.leave().away != 0;
+        self.tally.kinds.saw_if(done, "command is done with a production away");
         let counts = self.tally.commands.entry(change.verb()).or_default();
         match refusal {
             Refusal::None => {
@@ -298,14 +303,23 @@ impl<E: Engine> World<E> {
     }
 
     /// Counts what a list shows.
-    pub(super) fn notice(&mut self, rows: &[Row]) {
-        self.restoring = rows.iter().any(|row| row.flags & rows::FLAG_RESTORING != 0);
+    ///
+    /// # Errors
+    ///
+    /// That there are two restores.
+    pub(super) fn notice(&mut self, rows: &[Row]) -> Result<(), Wrong> {
+        let mut restored = rows.iter().filter(|row| row.is(rows::FLAG_RESTORING));
+        self.restoring = restored.next().is_some();
+        if let Some(row) = restored.next() {
+            return Err(format!("{} is restored, and another one too", row.name));
+        }
         let kinds = &mut self.tally.kinds;
         for row in rows {
             kinds.saw_if(row.flags & rows::FLAG_GIVEN_UP != 0, "listed: given up");
             kinds.saw_if(row.flags & rows::FLAG_DAMAGED != 0, "listed: damaged");
             kinds.saw_if(row.flags & rows::FLAG_DEFERRED != 0, "listed: deferred");
         }
+        Ok(())
     }
 
     fn ask_list(

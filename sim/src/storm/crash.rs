@@ -7,6 +7,7 @@ use rwsnap_core::control::{rows, Refusal};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 
+use super::away::{start, Absent};
 use super::block::Block;
 use super::command;
 use super::disk::{Disk, Survive};
@@ -25,8 +26,9 @@ pub(super) fn crashed(disks: &[Disk], rng: &mut Rng) -> Vec<Disk> {
     disks.iter().zip(survive).map(|(disk, survive)| disk.crashed(survive)).collect()
 }
 
-/// A core on these disks, opened and started. In `again` of a thousand steps of the opening it
-/// crashes, or a disk fails, and it begins once more; how often is added to `crashes`.
+/// A core on these disks, opened and started, without those that are `absent`. In `again` of a
+/// thousand steps of the opening it crashes, or a disk fails, and it begins once more; how often is
+/// added to `crashes`.
 ///
 /// # Errors
 ///
@@ -35,11 +37,11 @@ pub(super) fn reopen<E: Engine>(
     plan: &Plan,
     mut disks: Vec<Disk>,
     rng: &mut Rng,
-    again: u64,
+    (again, absent): (u64, &Absent),
     crashes: &mut u64,
 ) -> Result<Machine<E>, Wrong> {
     for _ in 0..4 {
-        match reopen_once(plan, disks, rng, again)? {
+        match reopen_once(plan, disks, rng, (again, absent))? {
             Ok(machine) => return Ok(machine),
             Err(left) => {
                 *crashes += 1;
@@ -47,8 +49,9 @@ pub(super) fn reopen<E: Engine>(
             }
         }
     }
+    let early = E::is_early(&disks[0]);
     let mut machine = open(plan, disks, rng)?.map_err(|why| format!("it does not open: {why}"))?;
-    start(&mut machine)?;
+    start(&mut machine, absent.clone(), early)?;
     Ok(machine)
 }
 
@@ -57,8 +60,9 @@ fn reopen_once<E: Engine>(
     plan: &Plan,
     disks: Vec<Disk>,
     rng: &mut Rng,
-    again: u64,
+    (again, absent): (u64, &Absent),
 ) -> Result<Result<Machine<E>, Vec<Disk>>, Wrong> {
+    let early = E::is_early(&disks[0]);
     let core = E::open(plan, &disks[0]).map_err(|f| format!("no pool is found: {f}"))?;
     let mut machine = Machine::new(core, disks, plan);
     machine.drain()?;
@@ -66,7 +70,7 @@ fn reopen_once<E: Engine>(
     for _ in 0..PATIENCE {
         match machine.core.opened() {
             Some(Ok(())) => {
-                start(&mut machine)?;
+                start(&mut machine, absent.clone(), early)?;
                 return Ok(Ok(machine));
             }
             Some(Err(_)) if failed => return Ok(Err(machine.disks)),
@@ -139,33 +143,6 @@ pub(super) fn open<E: Engine>(
     Err("the opening never ends".into())
 }
 
-/// Hands the production volumes to a core that has opened its pool.
-///
-/// # Errors
-///
-/// What went wrong.
-pub(super) fn start<E: Engine>(machine: &mut Machine<E>) -> Result<(), Wrong> {
-    for found in machine.core.productions() {
-        let disk = machine.disks.get(usize::from(found.dev.0)).ok_or("a volume on no device")?;
-        let device = disk.device;
-        if found.size != device.size {
-            return Err(format!("device {:?} is said to have {} bytes", found.dev, found.size));
-        }
-        let fingerprint = found.fingerprint.map_or(0, |_| disk.fingerprint());
-        if found.fingerprint.is_some() {
-            let other = machine.core.online(found.dev, device, fingerprint ^ 1, false);
-            if other.is_ok() {
-                return Err(format!("device {:?} was changed and is not refused", found.dev));
-            }
-        }
-        if let Err(refusal) = machine.core.online(found.dev, device, fingerprint, false) {
-            return Err(format!("device {:?} is refused: {refusal:?}", found.dev));
-        }
-    }
-    machine.core.start();
-    machine.drain()
-}
-
 /// Ends steps until one of the events is there that `wanted` takes; gives it.
 ///
 /// # Errors
@@ -226,9 +203,11 @@ pub(super) fn rest<E: Engine>(
     Err("background work never ends".into())
 }
 
-/// What the production volumes look like.
-pub(super) fn fingerprints(disks: &[Disk]) -> Vec<(Dev, u64)> {
-    (0u16..).zip(disks).skip(1).map(|(dev, disk)| (Dev(dev), disk.fingerprint())).collect()
+/// What the production volumes that are there look like.
+pub(super) fn fingerprints<E: Engine>(machine: &Machine<E>) -> Vec<(Dev, u64)> {
+    let all = (0u16..).zip(&machine.disks).skip(1);
+    let here = all.filter(|(dev, _)| !machine.absent.has(usize::from(*dev)));
+    here.map(|(dev, disk)| (Dev(dev), disk.fingerprint())).collect()
 }
 
 /// Closes a pool that rests; gives its disks.
@@ -237,7 +216,7 @@ pub(super) fn fingerprints(disks: &[Disk]) -> Vec<(Dev, u64)> {
 ///
 /// What went wrong.
 pub(super) fn close<E: Engine>(mut machine: Machine<E>, rng: &mut Rng) -> Result<Vec<Disk>, Wrong> {
-    let fingerprints = fingerprints(&machine.disks);
+    let fingerprints = fingerprints(&machine);
     machine.core.close(&fingerprints);
     machine.drain()?;
     while machine.core.closed().is_none() {
@@ -326,6 +305,12 @@ pub(super) fn sweep<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Resul
 fn sweep_once<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Result<Option<Sweep>, Wrong> {
     let mut sweep = Sweep { rows: list(machine, rng)?, ..Sweep::default() };
     for row in &sweep.rows {
+        if row.is(rows::FLAG_OFFLINE) {
+            match machine.core.attach(&row.name, false) {
+                Err(Refusal::Offline) => continue,
+                _ => return Err(format!("{} is offline and can be opened", row.name)),
+            }
+        }
         let shown = read_all(machine, rng, row).map_err(|w| format!("{}: {w}", row.name))?;
         let Some(shown) = shown else { return Ok(None) };
         sweep.content.insert(row.id, shown);

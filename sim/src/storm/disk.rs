@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rwsnap_core::api::Device;
+use rwsnap_core::format::fingerprint;
 
 use super::block::Block;
 use super::rng::{mix, Rng};
@@ -207,11 +208,20 @@ impl Disk {
         &self.durable[page][at]
     }
 
-    /// A hash of all that a read finds now.
+    /// Somebody else writes a block, durably, while no step is under way.
+    pub(super) fn replace(&mut self, block: u64, data: Block) {
+        self.pending.remove(&block);
+        self.put(block, data);
+    }
+
+    /// A hash of what a read finds now in the places that a fingerprint is made of.
     #[must_use]
     pub(super) fn fingerprint(&self) -> u64 {
-        let blocks = self.device.size / u64::from(self.device.block);
-        (0..blocks).fold(1, |sum, block| mix(sum ^ self.get(block).value()))
+        let (size, block) = (self.device.size, u64::from(self.device.block));
+        let each = fingerprint::BLOCK / block;
+        let blocks = fingerprint::sample(size).flat_map(|n| n * each..(n + 1) * each);
+        let blocks = blocks.filter(|at| *at < size / block);
+        blocks.fold(mix(size), |sum, at| mix(sum ^ self.get(at).value()))
     }
 
     /// Begins a write.

@@ -81,6 +81,11 @@ pub(super) trait Engine: Sized {
     fn create(plan: &Plan, put: &mut dyn FnMut(u64, &[u8]));
     /// Begins to open the pool.
     fn open(plan: &Plan, save: &Disk) -> Result<Self, String>;
+    /// Whether the pool was opened and no checkpoint followed: the core may have forgotten which
+    /// changed productions it was told to use.
+    fn is_early(_: &Disk) -> bool {
+        false
+    }
     /// Slots that the save volume has given to metadata.
     fn metadata_slots(_: &Disk) -> u64 {
         0

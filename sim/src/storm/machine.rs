@@ -13,6 +13,7 @@ use rwsnap_core::api::{Done, Handle, Op, Request, Step, StepId, Submit};
 use rwsnap_core::fault::Fault;
 use rwsnap_core::units::Dev;
 
+use super::away::Absent;
 use super::block::Block;
 use super::disk::{Disk, Flushing, Kind, Reading};
 use super::engine::{Engine, Routed};
@@ -60,6 +61,8 @@ enum Work {
     Flush(Flushing),
     Clear(Vec<Piece>),
     Grow(u64),
+    /// A read of a device that is away.
+    Nothing,
 }
 
 /// Whose work it is.
@@ -100,6 +103,8 @@ pub(super) struct Machine<E: Engine> {
     pub kinds: Kinds,
     /// The scheduler's clock.
     pub now: u64,
+    /// Productions that are away.
+    pub absent: Absent,
     serial: u64,
     block: u64,
     save_limit: u64,
@@ -144,6 +149,7 @@ impl<E: Engine> Machine<E> {
     pub(super) fn new(core: E, disks: Vec<Disk>, plan: &Plan) -> Self {
         let block = disks.first().map_or(512, |d| d.device.block);
         Self {
+            absent: Absent::all(disks.len() - 1),
             core,
             disks,
             events: VecDeque::new(),
@@ -255,6 +261,9 @@ impl<E: Engine> Machine<E> {
         let (op, data) = (request.op, request.blocks.clone());
         let blocks = data.len() as u64;
         let dev = dev_index(dev);
+        if self.absent.has(dev) {
+            return Err(format!("{op:?} is passed to device {dev}, which is away"));
+        }
         let at = self.extent(dev, at, blocks * self.block)?.0;
         let disk = &mut self.disks[dev];
         let work = match op {
@@ -319,6 +328,10 @@ impl<E: Engine> Machine<E> {
 
     fn begin(&mut self, id: StepId, step: Step) -> Result<(), Wrong> {
         self.kinds.saw(step_kind(&step));
+        if let Some(dev) = self.away_of(&step)? {
+            self.push(Owner::Core(id), dev, 0, 0, Work::Nothing);
+            return Ok(());
+        }
         let (dev, at, blocks, work) = match step {
             Step::Finish { cookie, outcome } => return self.finish(cookie, outcome),
             Step::Reply { cookie } => return self.replied(cookie),
@@ -362,7 +375,9 @@ impl<E: Engine> Machine<E> {
             Work::Read(..) => Touch::Read,
             Work::Write(..) | Work::Zero(_) => Touch::Write,
             Work::Flush(_) => Touch::Flush,
-            Work::Clear(_) | Work::Grow(_) => return (usize::MAX, Touch::Read, 0, 0),
+            Work::Clear(_) | Work::Grow(_) | Work::Nothing => {
+                return (usize::MAX, Touch::Read, 0, 0)
+            }
         };
         (open.dev, touch, open.at, open.blocks)
     }
@@ -398,6 +413,7 @@ impl<E: Engine> Machine<E> {
             Work::Zero(write) => self.disks[dev].end_write(write, ok, rng),
             Work::Flush(flush) => self.disks[dev].end_flush(flush, ok),
             Work::Clear(pieces) => self.memory.clear(&pieces, &mut self.ios),
+            Work::Nothing => result = Err(Fault::Io),
             Work::Grow(to) if to > self.save_limit || !ok => result = Err(Fault::NoSpace),
             Work::Grow(to) => {
                 self.kinds.saw("the save volume has grown");

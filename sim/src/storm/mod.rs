@@ -9,9 +9,10 @@
 //!
 //! `plan` draws the knobs; `disk`, `block` and `fault` are the hardware; `machine` and `memory` the
 //! driver; `schedule`, `client`, `command(s)` the story; `cell`, `model`, `oracle`, `slots` the
-//! truth; `crash` the life after.
+//! truth; `crash` the life after; `away` the productions that are not there.
 
 mod aftermath;
+mod away;
 mod block;
 mod cell;
 mod client;

@@ -8,6 +8,7 @@ use rwsnap_core::control::rows;
 use rwsnap_core::fault::Fault;
 
 use super::block::show;
+use super::cell::Cell;
 use super::machine::Wrong;
 use super::model::{Entity, Key, Label, Model, Sort};
 
@@ -37,7 +38,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    const fn is(&self, flag: u32) -> bool {
+    /// Whether it has this flag.
+    pub(super) const fn is(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
 }
@@ -67,6 +69,8 @@ pub(super) struct Leave {
     pub fail: bool,
     /// Metadata has rotted.
     pub rotten: bool,
+    /// The devices of productions that are away, as bits.
+    pub away: u32,
 }
 
 /// Which model entity each row is.
@@ -167,6 +171,10 @@ impl Model {
         if row.is(rows::FLAG_DAMAGED) && !leave.faults {
             return wrong("is damaged, on sound disks");
         }
+        let away = self.is_away(key, leave) && !matches!(entity.sort, Sort::Snapshot(_));
+        if away != row.is(rows::FLAG_OFFLINE) {
+            return wrong(if away { "is not offline" } else { "is offline" });
+        }
         Ok(())
     }
 
@@ -242,7 +250,9 @@ impl Model {
         let going = |e: &Entity| e.given_up || e.deferred;
         let given_up = self.may_give_up(key, leave) || self.entities.get(&key).is_some_and(going);
         let fine = match fault {
-            Fault::Io | Fault::Lost => leave.faults,
+            // What is still in place cannot be read while production is away.
+            Fault::Io => leave.faults || self.is_away(key, leave),
+            Fault::Lost => leave.faults,
             Fault::Fenced => leave.faults || given_up,
             Fault::Corrupt => leave.rotten,
             _ => false,
@@ -309,7 +319,11 @@ impl Model {
             // Before a crash the flag may be seen although it is not durable yet.
             let given_up = sweep.rows[row].is(rows::FLAG_GIVEN_UP);
             self.entities.entry(key).and_modify(|e| e.given_up |= given_up);
-            let Some(shown) = sweep.content.get(&sweep.rows[row].id) else { continue };
+            let Some(shown) = sweep.content.get(&sweep.rows[row].id) else {
+                // Its production is away.
+                self.cells(key).iter_mut().for_each(Cell::survive);
+                continue;
+            };
             for (cell, found) in self.cells(key).iter_mut().zip(shown) {
                 if let Ok(value) = found {
                     cell.settle(*value);
@@ -325,7 +339,7 @@ impl Model {
 
 /// The moment lies after the beginning of the write that is shown, and before the end of each
 /// that would hide it.
-fn narrow(moment: &mut (u64, u64), cell: &super::cell::Cell, value: u64) -> Result<(), Wrong> {
+fn narrow(moment: &mut (u64, u64), cell: &Cell, value: u64) -> Result<(), Wrong> {
     let mut shown = cell.versions().filter(|v| v.value == value);
     let (Some(shown), None) = (shown.next(), shown.next()) else { return Ok(()) };
     let hiding = cell.versions().filter(|v| v.hides(&shown)).map(|v| v.end);

@@ -11,6 +11,9 @@ use super::rng::Rng;
 /// What to do when the save volume is full, as the properties name it.
 pub(super) const WHEN_FULL: [&str; 4] = ["grow", "oldest", "stall", "fail"];
 
+/// The generator of what has to do with productions that are away.
+pub(super) const ASIDE: u64 = 0xA51D_E000;
+
 /// Blocks of a production volume of more than a few words.
 const MOST_BLOCKS: u64 = 4096;
 
@@ -120,6 +123,8 @@ pub(super) struct Plan {
     pub crashes: u64,
     /// In ten thousand turns, how many are clean closes.
     pub closes: u64,
+    /// Percent of the openings at which a production is away.
+    pub away: u64,
     /// Which planted bug; zero is none.
     pub mutant: u32,
     /// Tell also what happens in crash images.
@@ -171,6 +176,7 @@ impl Plan {
             stories: 15,
             crashes: rng.pick(&[0, 20, 60, 300]),
             closes: rng.pick(&[0, 10, 30]),
+            away: 0,
             mutant: 0,
             loud: false,
         };
@@ -194,12 +200,21 @@ impl Plan {
             let sizes: Vec<u64> = plan.devices().map(|d| d.size / u64::from(block)).collect();
             plan.faults = Faults::draw(&mut rng, &sizes, plan.turns);
         }
+        plan.go_away(&mut Rng::new(!seed ^ ASIDE));
         plan
     }
 
     /// All devices, the save volume first.
     pub(super) fn devices(&self) -> impl Iterator<Item = Device> + '_ {
         std::iter::once(self.save).chain(self.productions.iter().copied())
+    }
+
+    /// In some seeds productions are away now and then.
+    fn go_away(&mut self, aside: &mut Rng) {
+        if aside.chance(20) {
+            self.away = aside.pick(&[20, 50, 80]);
+            self.closes = self.closes.max(aside.pick(&[50, 100, 200]));
+        }
     }
 
     /// Few slots, freed often and soon taken again, and reads of them that take long.

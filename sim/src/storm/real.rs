@@ -121,6 +121,10 @@ impl Engine for Core<Host> {
         Ok(*core)
     }
 
+    fn is_early(save: &Disk) -> bool {
+        superblock(save).is_ok_and(|s| s.generation.get() == s.log_generation.get())
+    }
+
     fn metadata_slots(save: &Disk) -> u64 {
         let Ok(superblock) = superblock(save) else { return 0 };
         let Some(geometry) = superblock.geometry() else { return 0 };

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::away::Absent;
 use super::client::{Asked, Session};
 use super::commands::Given;
 use super::crash;
@@ -24,6 +25,8 @@ use super::trace::Trace;
 pub(super) struct World<E: Engine> {
     pub(super) plan: Plan,
     pub(super) rng: Rng,
+    /// For productions that are away.
+    pub(super) aside: Rng,
     pub(super) model: Model,
     pub(super) machine: Machine<E>,
     pub(super) now: u64,
@@ -75,7 +78,7 @@ impl<E: Engine> World<E> {
             let label = super::model::Label::Exact(production(dev));
             model.insert(Sort::Production(dev), label, cells);
         }
-        let mut machine = crash::reopen(&plan, disks, &mut rng, 0, &mut 0)?;
+        let mut machine = crash::reopen(&plan, disks, &mut rng, (0, &Absent::default()), &mut 0)?;
         machine.verbose = verbose;
         let mut trace = Trace::new(verbose);
         trace.note(&[plan.seed]);
@@ -85,6 +88,7 @@ impl<E: Engine> World<E> {
         let faults = plan.faults.clone();
         let policies = 1 << plan.when_full;
         Ok(Self {
+            aside: Rng::new(plan.seed ^ super::plan::ASIDE),
             plan,
             rng,
             model,
@@ -113,7 +117,8 @@ impl<E: Engine> World<E> {
         let (give_up, fail) = (self.policies & 2 != 0, self.policies & 8 != 0);
         // With any policy but `stall` the snapshots of a restore may go.
         let forgo = self.policies & !4 != 0;
-        Leave { faults, give_up, forgo, fail, rotten: false }
+        let away = self.machine.absent.bits();
+        Leave { faults, give_up, forgo, fail, rotten: false, away }
     }
 
     /// Runs the story to its end.

@@ -153,7 +153,7 @@ pub(super) fn spend<E: Engine>(machine: &mut Machine<E>, rng: &mut Rng) -> Resul
         return Ok(());
     }
     let chunk = u64::from(machine.core.geometry().chunk_bytes());
-    for row in &rows {
+    for row in rows.iter().filter(|row| !row.is(rows::FLAG_OFFLINE)) {
         let whole = row.size / chunk;
         let from = rng.below(whole.max(1));
         for n in 0..promise(machine, row).min(whole) {

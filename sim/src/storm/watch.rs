@@ -54,7 +54,9 @@ impl<E: Engine> World<E> {
 
     fn count(&mut self, asked: &Asked, io: &Io) {
         let sort = self.model.entities[&asked.key].sort;
+        let away = self.model.is_away(asked.key, self.leave());
         let kinds = &mut self.tally.kinds;
+        kinds.saw_if(away && io.failed.is_none(), "read of a snapshot without its production");
         match io.failed {
             None => kinds.saw(kinds::of_request(io.op, sort)),
             Some(Fault::NoSpace) => match sort {

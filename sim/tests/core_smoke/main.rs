@@ -5,6 +5,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 
 mod ahead;
+mod away;
 mod corners;
 mod costs;
 mod counting;

@@ -200,24 +200,6 @@ impl<P: Platform> Core<P> {
         self.fenced.map(Err).filter(|_| self.closing).or(self.closed)
     }
 
-    /// What a production looks like now that it is closed in order; before `close`.
-    pub fn set_fingerprint(&mut self, dev: Dev, fingerprint: u64) {
-        let Some(v) = self.vol_by_dev(dev) else { return };
-        let id = self.vols.at(v).id;
-        // The merge of a restore may still be writing: what is seen now is not what will be there.
-        let restoring = self.vols.at(v).redirect.is_some();
-        if restoring || !self.log_has_room(60) {
-            return;
-        }
-        let noted = self.change(id, |e| {
-            e.set_flags(crate::format::entity::FLAG_FINGERPRINT, true);
-            e.fingerprint = fingerprint.into();
-        });
-        if let Err(fault) = noted {
-            self.fence(fault);
-        }
-    }
-
     /// Whether nothing is under way but what clones have written since the last flush.
     pub(super) fn is_at_rest(&self) -> bool {
         self.tasks.left() == self.tasks.len()

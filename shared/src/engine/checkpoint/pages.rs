@@ -64,6 +64,9 @@ impl<P: Platform> Core<P> {
         self.log.seal(&self.platform);
         self.commit.wanted = true;
         self.note_usage();
+        if clean {
+            self.note_fingerprints()?;
+        }
         self.layers.freeze()?;
         self.slot_phase = !self.slot_phase;
         self.space.freezing = core::mem::take(&mut self.space.freed);

@@ -253,7 +253,6 @@ fn opening<P: Platform>(p: &P, superblock: &Superblock) -> Result<P::Box<Opening
         result: None,
         torn: [false; 2],
         was_clean: superblock.clean.get() != 0,
-        was_generation: superblock.log_generation.get(),
     };
     Ok(boxed(p, opening)?)
 }

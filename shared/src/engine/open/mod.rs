@@ -21,12 +21,13 @@ use replay::Blocks;
 
 use crate::api::{Device, Done, Limits, Step};
 use crate::control::{Name, Refusal};
+use crate::engine::prints::known_fingerprint;
 use crate::engine::step::{Closed, Owner, Piece, SEGS};
 use crate::engine::views::device_of;
 use crate::engine::Core;
 use crate::fast::Fast;
 use crate::fault::Fault;
-use crate::format::entity::{read_page, Entity, Kind, FLAG_FINGERPRINT};
+use crate::format::entity::{read_page, Entity, Kind};
 use crate::format::superblock::Superblock;
 use crate::log::{Damage, Recovery, Resume};
 use crate::map::Root;
@@ -89,7 +90,7 @@ pub struct Production<'a> {
     pub dev: Dev,
     /// Bytes.
     pub size: u64,
-    /// What it looked like at the last orderly close.
+    /// What it looked like at the last orderly close, unless it was written since.
     pub fingerprint: Option<u64>,
     /// Where it was last.
     pub path: &'a [u8],
@@ -131,10 +132,8 @@ pub(crate) struct Opening<P: Platform> {
     result: Option<Result<(), OpenError>>,
     /// Of the two copies of the superblock that are to be written: not sound.
     torn: [bool; 2],
-    /// The pool was closed in order: fingerprints are valid.
+    /// The pool was closed in order.
     was_clean: bool,
-    /// The superblock's `log_generation` as it was found.
-    was_generation: u64,
 }
 
 impl<P: Platform> Core<P> {
@@ -398,17 +397,10 @@ impl<P: Platform> Core<P> {
                 name: entity.name,
                 dev: device_of(entity),
                 size: entity.size.get(),
-                fingerprint: self.known_fingerprint(entity),
+                fingerprint: known_fingerprint(entity),
                 path: entity.property(b"path").unwrap_or(&[]),
             });
         }
-    }
-
-    /// What a production looked like when rwsnap had it last, if that is known.
-    fn known_fingerprint(&self, entity: &Entity) -> Option<u64> {
-        let o = &self.opening;
-        let valid = o.was_clean || entity.offline_in.get() == o.was_generation;
-        (valid && entity.has(FLAG_FINGERPRINT)).then_some(entity.fingerprint.get())
     }
 
     /// The device of a production is there, and looks like `fingerprint`.
@@ -430,7 +422,7 @@ impl<P: Platform> Core<P> {
             return Err(Refusal::WrongKind);
         }
         let entity = self.catalog.get(id).ok_or(Refusal::NotFound)?;
-        let known = self.known_fingerprint(entity);
+        let known = known_fingerprint(entity);
         if known.is_some_and(|known| known != fingerprint) && !trust {
             return Err(Refusal::Lost);
         }
@@ -438,6 +430,9 @@ impl<P: Platform> Core<P> {
             .ok()
             .and_then(|fast| self.platform.share(fast))
             .ok_or(Refusal::NoMemory)?;
+        if known.is_some_and(|known| known != fingerprint) {
+            self.believe_fingerprint(id, fingerprint)?;
+        }
         self.vols.at_mut(v).fast = Some(fast);
         self.vols.at_mut(v).volatile = device.volatile;
         if self.catalog.get(id).and_then(Entity::restoring).is_some() {
@@ -453,32 +448,10 @@ impl<P: Platform> Core<P> {
         if !self.opening.was_clean {
             self.count_is_due();
         }
-        self.forget_fingerprints();
+        self.start_fingerprints();
         if self.space.freed != 0 {
             // What the log freed can be used again after a checkpoint.
             self.want_checkpoint();
-        }
-    }
-
-    /// From now on productions change: the fingerprints of the close before this are void. They
-    /// count after a close in order alone, so the catalogue of its checkpoint is early enough. That
-    /// of a production that is offline still says what it has to look like (I-45), after a crash
-    /// too: this the catalogue has to say soon.
-    fn forget_fingerprints(&mut self) {
-        for v in 0..self.vols.len() {
-            let vol = self.vols.at(v);
-            let known = self.catalog.get(vol.id).filter(|_| vol.live && !vol.clone);
-            let Some(entity) = known.filter(|e| e.has(FLAG_FINGERPRINT)) else { continue };
-            let keep = vol.fast.is_none() && self.known_fingerprint(entity).is_some();
-            *self.lifecycle.edit = *entity;
-            self.lifecycle.edit.set_flags(FLAG_FINGERPRINT, keep);
-            if keep {
-                self.lifecycle.edit.offline_in = self.superblock.log_generation;
-                self.want_checkpoint();
-            }
-            if let Err(fault) = self.catalog.put(&self.lifecycle.edit) {
-                self.fence(fault);
-            }
         }
     }
 }

@@ -170,11 +170,8 @@ pub struct Entity {
     pub restore: Restore,
     /// Of a sweep.
     pub sweep: Sweep,
-    /// Of a production, the `log_generation` in which it stayed offline although its fingerprint
-    /// was valid: after a crash in it, that still is.
-    pub offline_in: U64,
     /// Zero.
-    pub reserved: [u8; 136],
+    pub reserved: [u8; 144],
     /// Properties: key length, value length, key, value; a key length of zero ends them.
     pub props: [u8; PROPERTY_BYTES],
 }

@@ -27,6 +27,8 @@ impl Engine for Fake {
         plan.save.size = REGIONS + plan.productions.iter().map(|d| d.size * 40).sum::<u64>();
         plan.save.size = plan.save.size.next_multiple_of(65536);
         plan.limits.copy_units = 128;
+        // It does without no production, and knows none again.
+        plan.away = 0;
     }
 
     fn create(plan: &Plan, put: &mut dyn FnMut(u64, &[u8])) {

@@ -5,6 +5,24 @@
 use super::*;
 
 impl<E: Engine> Machine<E> {
+    /// The device of a step, if it is one that is away: a read finds nothing there, and all else
+    /// must not be tried.
+    pub(super) fn away_of(&self, step: &Step) -> Result<Option<usize>, Wrong> {
+        let (Step::Read { dev, .. }
+        | Step::Write { dev, .. }
+        | Step::Discard { dev, .. }
+        | Step::Zero { dev, .. }
+        | Step::Flush { dev }) = *step
+        else {
+            return Ok(None);
+        };
+        match self.absent.has(dev_index(dev)) {
+            true if matches!(step, Step::Read { .. }) => Ok(Some(dev_index(dev))),
+            true => Err(format!("{step:?} of a device that is away")),
+            false => Ok(None),
+        }
+    }
+
     pub(super) fn begin_read(
         &self,
         id: StepId,
