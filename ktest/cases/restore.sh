@@ -60,7 +60,7 @@ is "it reads as Monday when attached again" "$monday" sum "$prod"
 must "it is cancelled" rwsnap restore prod --cancel --wait
 is "production is as before" "$tuesday" sum "$prod"
 
-must "a restore under load" rwsnap restore prod --from prod@monday --rate 1M/s
+must "a restore under load" rwsnap restore prod --from prod@monday --rate 64K/s
 must "fio finds what it wrote" load merge 64M 8 "$prod"
 must "the merge may hurry again" rwsnap restore prod --rate none
 must "the merge ends under nobody" settled
