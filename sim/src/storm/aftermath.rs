@@ -41,20 +41,24 @@ impl<E: Engine> World<E> {
         all
     }
 
-    /// Compares a pool after a crash with what it may be; gives the model that it is.
+    /// Compares a pool after a crash with what it may be; gives the model that it is. What could
+    /// not be read may be as in any model that fits.
     fn judged(&self, sweep: &Sweep, leave: Leave) -> Result<(Model, Matching), Wrong> {
-        let mut wrong = None;
+        let (mut wrong, mut fits) = (None, None::<(Model, Matching)>);
         for model in self.outcomes() {
-            match model.judge(sweep, leave) {
-                Ok(pairs) => return Ok((model, pairs)),
+            match (model.judge(sweep, leave), &mut fits) {
+                (Ok(pairs), None) if leave.away == 0 => return Ok((model, pairs)),
+                (Ok(pairs), None) => fits = Some((model, pairs)),
+                (Ok(_), Some((first, pairs))) => first.or_unread(&model, sweep, pairs),
+                (Err(_), Some(_)) => {}
                 // The outcome whose names agree tells more.
-                Err(found) if model.matching(&sweep.rows, leave).is_ok() => {
+                (Err(found), None) if model.matching(&sweep.rows, leave).is_ok() => {
                     wrong = Some(found);
                 }
-                Err(found) => wrong = wrong.or(Some(found)),
+                (Err(found), None) => wrong = wrong.or(Some(found)),
             }
         }
-        Err(format!("after a crash: {}", wrong.unwrap_or_default()))
+        fits.ok_or_else(|| format!("after a crash: {}", wrong.unwrap_or_default()))
     }
 
     /// What this seed lets happen with these productions away.

@@ -9,6 +9,7 @@
 //! were.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use rwsnap_core::control::Refusal;
 use rwsnap_core::format::fingerprint;
@@ -20,7 +21,7 @@ use super::disk::Disk;
 use super::engine::{Engine, Found};
 use super::machine::{Machine, Wrong};
 use super::model::{Key, Model, Sort};
-use super::oracle::Leave;
+use super::oracle::{Leave, Matching, Sweep};
 use super::rng::{mix, Rng};
 use super::schedule::World;
 
@@ -213,6 +214,25 @@ impl Model {
             (true, Refusal::None) => Err(format!("{change:?} is done without its production")),
             (false, Refusal::Offline) => Err(format!("{change:?} is refused: {refusal:?}")),
             _ => Ok(()),
+        }
+    }
+
+    /// What was not read after a crash, its production being away, may as well be as in another
+    /// model.
+    pub(super) fn or_unread(&mut self, other: &Self, sweep: &Sweep, pairs: &Matching) {
+        let unread = |row: usize| !sweep.content.contains_key(&sweep.rows[row].id);
+        for &(key, _) in pairs.iter().filter(|(_, row)| unread(*row)) {
+            let others = other.entities.get(&key).map(|e| Rc::clone(&e.cells));
+            for (cell, other) in
+                self.cells(key).iter_mut().zip(others.iter().flat_map(|o| o.iter()))
+            {
+                cell.survive();
+                let mut other = other.clone();
+                other.survive();
+                if *cell != other {
+                    other.versions().for_each(|version| cell.add(version));
+                }
+            }
         }
     }
 

@@ -63,7 +63,7 @@ impl Version {
 ///
 /// Without `more` the block shows `base` alone, durably. With it, `more` has all that it may
 /// show, and is never empty.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Cell {
     base: u64,
     #[expect(clippy::box_collection, reason = "there are many cells, and few have more")]
