@@ -23,7 +23,7 @@ const POOL: &str = "name uuid state chunk block copy_span when_full save_bytes s
     slots_used slots_reserved slot_bytes_used slot_bytes full meta_pages meta_pages_used \
     map_records delta_records log_blocks log_blocks_used log_records checkpoints checkpointing \
     sweeping generation volumes copied_chunks save_io production_io events served attached place \
-    restores exports devices latest_events";
+    restores exports devices latest_events fenced";
 const RESTORE: &str = "name from state order done total rate started started_ns reads writes \
     retried_chunks";
 

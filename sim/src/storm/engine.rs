@@ -77,6 +77,8 @@ pub(super) trait Engine: Sized {
     fn adjust(_: &mut Plan) {}
     /// Whether the check of slots makes sense.
     const SLOTS: bool = true;
+    /// Whether it opens a pool without touching a production.
+    const OPENS_ALONE: bool = true;
     /// Writes an empty pool.
     fn create(plan: &Plan, put: &mut dyn FnMut(u64, &[u8]));
     /// Begins to open the pool.

@@ -149,7 +149,7 @@ impl<E: Engine> Machine<E> {
     pub(super) fn new(core: E, disks: Vec<Disk>, plan: &Plan) -> Self {
         let block = disks.first().map_or(512, |d| d.device.block);
         Self {
-            absent: Absent::all(disks.len() - 1),
+            absent: if E::OPENS_ALONE { Absent::all(disks.len() - 1) } else { Absent::default() },
             core,
             disks,
             events: VecDeque::new(),

@@ -22,6 +22,7 @@ impl Engine for Fake {
     type Fast = FakeFast;
     type Token = ();
     const SLOTS: bool = false;
+    const OPENS_ALONE: bool = false;
 
     fn adjust(plan: &mut Plan) {
         plan.save.size = REGIONS + plan.productions.iter().map(|d| d.size * 40).sum::<u64>();
