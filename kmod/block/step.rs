@@ -216,7 +216,9 @@ impl<'a> Builder<'a> {
             .div_ceil(kernel::page::PAGE_SIZE as u64)
             .saturating_add(1);
         let segments = match kind {
-            Kind::Read | Kind::Write { .. } => u16::try_from(pages).unwrap_or(SEGMENTS),
+            Kind::Read | Kind::Write { .. } => u16::try_from(pages)
+                .unwrap_or(SEGMENTS)
+                .clamp(SEGMENTS_INSIDE, SEGMENTS),
             Kind::Flush | Kind::Zeroes | Kind::Discard => 0,
         };
         Self {
@@ -225,10 +227,7 @@ impl<'a> Builder<'a> {
             index,
             kind,
             at,
-            segments: match segments {
-                0 => 0,
-                some => some.clamp(SEGMENTS_INSIDE, SEGMENTS),
-            },
+            segments,
             bio: None,
             error: 0,
         }

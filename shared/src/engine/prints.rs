@@ -66,14 +66,16 @@ impl<P: Platform> Core<P> {
         Ok(())
     }
 
-    /// Background work begins. Those that are offline still have to look as they did.
+    /// Background work begins. Those that are offline still have to look as they did: there is
+    /// nothing to be done, but for the bug that is planted here.
     pub(crate) fn start_fingerprints(&mut self) {
+        if !self.mutant(Mutant::ForgetOffline) {
+            return;
+        }
         for v in 0..self.vols.top() {
             let vol = self.vols.at(v);
-            if !self.mutant(Mutant::ForgetOffline) || !vol.live || vol.fast.is_some() {
-                continue;
-            }
-            let Some(entity) = self.catalog.get(vol.id).filter(|_| !vol.clone) else { continue };
+            let away = vol.live && !vol.clone && vol.fast.is_none();
+            let Some(entity) = self.catalog.get(vol.id).filter(|_| away) else { continue };
             *self.lifecycle.edit = *entity;
             self.lifecycle.edit.set_flags(FLAG_FINGERPRINT, false);
             let _ = self.catalog.put(&self.lifecycle.edit);
