@@ -64,8 +64,8 @@ enum Verb {
         /// These cases alone
         #[arg(long = "case", value_name = "NAME", value_delimiter = ',')]
         named: Vec<String>,
-        /// All cases, on both kernels
-        #[arg(long, conflicts_with_all = ["named", "debug"])]
+        /// All cases, on both kernels; with --debug on that one alone
+        #[arg(long, conflicts_with = "named")]
         full: bool,
         /// Guests at a time; else one for each processor, four at most
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -104,7 +104,8 @@ fn carry_out(verb: &Verb) -> Result<bool> {
         }
         Verb::Run { which, named, full, jobs } => {
             let both = [Kind::Plain, Kind::Debug];
-            let kinds = if *full { both.as_slice() } else { &[which.kind()] };
+            let both_wanted = *full && !which.debug;
+            let kinds = if both_wanted { both.as_slice() } else { &[which.kind()] };
             return run::cases(kinds, named, *full, jobs.map_or_else(guests, usize::from));
         }
         Verb::Shell(which) => return run::shell(which.kind()),

@@ -140,7 +140,6 @@ impl<P: Platform> Core<P> {
             let total = self.commit.copy_count.saturating_mul(chunks.max(1));
             let room = self.may_grow(chunks.saturating_add(4));
             if room == PageRoom::Later {
-                self.want_checkpoint();
                 later = true;
                 break;
             }

@@ -125,7 +125,8 @@ impl<P: Platform> Core<P> {
             match self.log_one_pending() {
                 Ok(true) => {}
                 Ok(false) if self.layers.pending.is_empty() => break,
-                Ok(false) => return self.want_checkpoint(),
+                // Again when a checkpoint has made room.
+                Ok(false) => return,
                 Err(fault) => return self.fence(fault),
             }
         }

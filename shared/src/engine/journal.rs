@@ -116,7 +116,9 @@ impl<P: Platform> Core<P> {
         self.catalog.remove(id).map(|_| ())
     }
 
-    /// Whether so many records can be logged and put now.
+    /// Whether so many records can be logged and put now. If not, a checkpoint that makes room for
+    /// them is asked for, or under way: who waits asks for none himself, since the next one would
+    /// run when he looks again.
     pub(crate) fn log_has_room(&mut self, records: u32) -> bool {
         self.has_room(log_blocks(records), records)
             && self.page_room(records.min(SHRINK.0), 0) == PageRoom::Now
@@ -144,7 +146,7 @@ impl<P: Platform> Core<P> {
         if !stage {
             self.commit.wanted = true;
         }
-        if !ring || !delta {
+        if !(ring && delta || self.checkpoint.is_running()) {
             self.want_checkpoint();
         }
         ring && stage && delta

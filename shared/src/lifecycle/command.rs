@@ -294,7 +294,6 @@ impl<P: Platform> Core<P> {
             return false;
         }
         if !self.log_has_room_for_entities(entries) {
-            self.want_checkpoint();
             self.wait_for_room(t);
             return false;
         }

@@ -435,7 +435,6 @@ impl<P: Platform> Core<P> {
             }
         };
         if !self.log_has_room(RECORDS) {
-            self.want_checkpoint();
             return self.wait_for_room(t);
         }
         if let Err(miss) = self.compose(t, m, set, until) {

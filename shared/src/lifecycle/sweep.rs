@@ -120,7 +120,6 @@ impl<P: Platform> Core<P> {
         }
         for _ in 0..64 {
             if !self.log_has_room(140) {
-                self.want_checkpoint();
                 return self.wait_for_room(t);
             }
             match self.sweep_group(t) {

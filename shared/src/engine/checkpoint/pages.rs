@@ -121,7 +121,8 @@ impl<P: Platform> Core<P> {
         if self.checkpoint.is_running() {
             return PageRoom::Later;
         }
-        if self.layers.active.mapped() != 0 {
+        // One that frees nothing would be followed by the next, for ever.
+        if self.layers.active.mapped() != 0 || self.space.freed != 0 {
             self.want_checkpoint();
             return PageRoom::Later;
         }
