@@ -467,6 +467,11 @@ impl<P: Platform> Core<P> {
         }
         let mut waiters = core::mem::take(&mut self.room_waiters);
         self.wake_all(&mut waiters);
+        // Those who wait for a snapshot to be durably gone, too: it never will be.
+        for v in 0..self.vols.top() {
+            let mut held = core::mem::take(&mut self.vols.at_mut(v).held);
+            self.wake_all(&mut held);
+        }
         self.wake_walkers();
     }
 

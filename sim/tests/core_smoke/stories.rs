@@ -239,3 +239,25 @@ fn a_restored_production_does_not_read_a_copy_that_is_not_there_yet() {
     w.drain();
     assert_eq!((w.finished.get(&cookie), w.clients[&cookie][0]), (Some(&Ok(())), 5));
 }
+
+/// A write that came after the last snapshot was destroyed, and before that was durable, waited for
+/// ever if it never became so.
+#[test]
+fn a_write_behind_a_destroyed_snapshot_ends_when_the_pool_is_fenced() {
+    let mut w = World::new();
+    w.done(Verb::Snapshot, "", "", &["prod@one"]);
+    w.begin(Command::new(Verb::Destroy, Name::default()), &["prod@one"]);
+    let record = loop {
+        match w.core.poll().unwrap() {
+            (id, Step::Write { dev: Dev::SAVE, .. }) => break id,
+            (id, step) => w.carry_out(id, step),
+        }
+    };
+    w.begin_request("prod", Op::Write { fua: false }, 0, vec![9; CHUNK as usize]);
+    let cookie = w.cookie;
+    w.drain();
+    assert_eq!(w.finished.get(&cookie), None, "it waits");
+    w.core.complete(record, &Done::failed(Fault::Io));
+    w.drain();
+    assert_eq!(w.finished.get(&cookie), Some(&Err(Fault::Fenced)));
+}
