@@ -38,7 +38,8 @@ impl Alone {
     pub fn new(bench: &Bench) -> Outcome<Self> {
         let arena = Arena::new(BLOCK, 0).map_err(Failure::io("map memory"))?;
         let span = arena.whole();
-        let setup = Setup { entries: 8, files: 4, fixed_buffers: true };
+        let poll = Duration::ZERO;
+        let setup = Setup { entries: 8, files: 4, fixed_buffers: true, poll };
         let mut ring = Ring::new(&setup, Arc::new(arena)).map_err(Failure::io("make a ring"))?;
         let mut open = |name| -> Outcome<(Volume, File)> {
             let path = bench.place.filled(name, SIZE)?;

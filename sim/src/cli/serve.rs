@@ -66,6 +66,11 @@ pub(super) struct Serve {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     reactors: u16,
+    /// How long a thread looks for work before it sleeps, in microseconds; it does so only while
+    /// its waits are no longer than that. 0: never
+    #[arg(long, value_name = "US", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=10_000))]
+    poll: u32,
     /// Memory for the cache of metadata
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = args::size)]
     cache: u64,
@@ -119,12 +124,13 @@ impl Serve {
         };
         let (quiet, unknown) = (global.quiet, self.unknown(&seen));
         let flush_delay = Duration::from_millis(self.flush_delay.into());
+        let poll = Duration::from_micros(self.poll.into());
         server::run(server::Config {
             served: Served::Pool(Box::new(pool)),
             listen,
             insecure: self.insecure,
             reactors: usize::from(self.reactors),
-            limits: server::Limits { flush_delay, ..server::Limits::default() },
+            limits: server::Limits { flush_delay, poll, ..server::Limits::default() },
             ready: Box::new(move |uris| {
                 unknown();
                 announce(uris, quiet);

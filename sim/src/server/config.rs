@@ -77,6 +77,8 @@ pub struct Limits {
     pub shared_bytes: u32,
     /// What each flush of a device takes longer: zero, but for measurements.
     pub flush_delay: Duration,
+    /// How long a reactor may look for work before it sleeps: zero: not at all.
+    pub poll: Duration,
 }
 
 impl Default for Limits {
@@ -87,6 +89,7 @@ impl Default for Limits {
             connection_bytes: 8 << 20,
             shared_bytes: 32 << 20,
             flush_delay: Duration::ZERO,
+            poll: Duration::from_micros(50),
         }
     }
 }

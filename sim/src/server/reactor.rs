@@ -103,7 +103,7 @@ impl Reactor {
         let Parts { id, shared, data, sockets, connections, listeners, signals, bounce } = parts;
         let arena = Arc::clone(&shared.arena);
         let files = connections.saturating_add(64);
-        let setup = Setup { entries: 1024, files, fixed_buffers: true };
+        let setup = Setup { entries: 1024, files, fixed_buffers: true, poll: shared.limits.poll };
         let mut ring = Ring::new(&setup, Arc::clone(&arena))?;
         tracing::debug!(reactor = id, features = ?ring.features(), "ring");
         let event = match shared.inboxes.get(id) {

@@ -73,6 +73,15 @@ impl Absent {
         all.fold(0, |bits, dev| bits | 1 << dev)
     }
 
+    /// Only these devices are in the pool: whatever happened to others is not looked at.
+    fn only(&mut self, devs: &BTreeSet<u16>) {
+        self.missing.retain(|dev| devs.contains(dev));
+        self.known.retain(|dev| devs.contains(dev));
+        self.changed.retain(|dev, _| devs.contains(dev));
+        self.spoil.retain(|dev, _| devs.contains(dev));
+        self.trusted.retain(|dev| devs.contains(dev));
+    }
+
     /// Found as now, or some of the missing ones again, and maybe changed meanwhile.
     pub(super) fn some_back(&self, rng: &mut Rng) -> Self {
         let mut absent = self.clone();
@@ -123,7 +132,9 @@ pub(super) fn start<E: Engine>(
     early: bool,
 ) -> Result<(), Wrong> {
     let mut believed = BTreeSet::new();
-    for found in machine.core.productions() {
+    let productions = machine.core.productions();
+    absent.only(&productions.iter().map(|found| found.dev.0).collect());
+    for found in productions {
         let dev = found.dev.0;
         let disk = machine.disks.get_mut(usize::from(dev)).ok_or("a volume on no device")?;
         if found.size != disk.device.size {

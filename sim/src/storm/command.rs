@@ -2,12 +2,15 @@
 
 //! The commands of the storm: as bytes for the core, and as what they do to the model.
 
+use std::rc::Rc;
+
 use rwsnap_core::control::{
     Command, EntityRow, Item, Name, Reply, Verb, FLAG_DEFER, FLAG_FORCE, FLAG_NO_UNDO,
     FLAG_OLD_FIRST, FLAG_RECURSIVE,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::cell::Cell;
 use super::machine::Wrong;
 use super::model::{Key, Label, Model, Sort};
 use super::oracle::Row;
@@ -68,6 +71,19 @@ pub(super) enum Change {
     Release(Key),
     /// A property, of the pool if there is no key.
     Set(Option<Key>, &'static str, String),
+    /// A production volume comes into the pool.
+    Add {
+        /// Its device.
+        dev: u16,
+        /// Its bytes.
+        size: u64,
+        /// Its name.
+        name: String,
+        /// What its blocks hold.
+        values: Rc<[u64]>,
+    },
+    /// A production volume leaves the pool; maybe clients are cut off.
+    Remove(Key, bool),
 }
 
 fn name(text: &str) -> Name {
@@ -151,6 +167,15 @@ impl Change {
                 items.push(property);
                 Command::new(Verb::Set, key.as_ref().map_or_else(Name::default, called))
             }
+            Self::Add { dev, size, name: full, .. } => {
+                let mut command = Command::new(Verb::Add, name(full));
+                (command.value, command.limit) = (u64::from(*dev).into(), (*size).into());
+                command
+            }
+            Self::Remove(key, force) => {
+                flags = if *force { FLAG_FORCE } else { 0 };
+                Command::new(Verb::Remove, called(key))
+            }
         };
         command.flags = flags.into();
         command.time_ns = time_ns.into();
@@ -231,6 +256,14 @@ impl Change {
             Self::Release(key) => {
                 model.entities.entry(*key).and_modify(|e| e.held = false);
             }
+            Self::Add { dev, name, values, .. } => {
+                let cells = values.iter().map(|value| Cell::new(*value)).collect();
+                model.insert(Sort::Production(*dev), Label::Exact(name.clone()), cells);
+            }
+            Self::Remove(key, _) => {
+                model.entities.remove(key);
+                model.undo.remove(key);
+            }
             Self::Rate(..) | Self::Set(..) => {}
         }
         model
@@ -267,7 +300,7 @@ impl Change {
         if let Some(keep) = keep {
             // Nothing is written to the clone between the two moments, or it was cut off.
             let cells = (0..model.entities[clone].cells.len())
-                .map(|block| super::cell::Cell::among(model.seen(*clone, block, begin, end)))
+                .map(|block| Cell::among(model.seen(*clone, block, begin, end)))
                 .map(|cell| cell.frozen(begin, end))
                 .collect();
             model.insert(Sort::Clone(base), Label::Exact(keep.clone()), cells);

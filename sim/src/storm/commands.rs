@@ -46,6 +46,7 @@ impl Given {
                 | Change::Restore { force: true, .. }
                 | Change::Destroy { force: true, .. }
                 | Change::Cancel(_, true)
+                | Change::Remove(_, true)
         )
     }
 }
@@ -65,6 +66,8 @@ impl Change {
             Self::Hold(_) => "hold",
             Self::Release(_) => "release",
             Self::Set(..) => "set",
+            Self::Add { .. } => "add",
+            Self::Remove(..) => "remove",
         }
     }
 }
@@ -118,6 +121,9 @@ impl<E: Engine> World<E> {
     }
 
     fn choose(&mut self) -> Option<Change> {
+        if self.plan.moves != 0 && self.aside.chance(self.plan.moves) {
+            return self.choose_move();
+        }
         let snapshots = self.model.keys(|e| matches!(e.sort, Sort::Snapshot(_)));
         let volumes = self.model.keys(|e| !matches!(e.sort, Sort::Snapshot(_)));
         let clones = self.model.keys(|e| matches!(e.sort, Sort::Clone(_)));

@@ -64,6 +64,11 @@ pub(super) fn of_change(change: &Change, model: &Model) -> Vec<&'static str> {
         Change::Cancel(..) => also(true, "cancel of a restore"),
         Change::Rename(..) => also(true, "rename"),
         Change::Hold(_) => also(true, "hold"),
+        Change::Add { .. } => also(true, "production is added"),
+        Change::Remove(_, force) => {
+            also(true, "production is removed");
+            also(*force, "production is removed by force");
+        }
         Change::Rate(..) | Change::Release(_) => {}
     }
     kinds

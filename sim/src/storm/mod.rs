@@ -9,7 +9,8 @@
 //!
 //! `plan` draws the knobs; `disk`, `block` and `fault` are the hardware; `machine` and `memory` the
 //! driver; `schedule`, `client`, `command(s)` the story; `cell`, `model`, `oracle`, `slots` the
-//! truth; `crash` the life after; `away` the productions that are not there.
+//! truth; `crash` the life after; `away` the productions that are not there, `moves`
+//! those that come and go.
 
 mod aftermath;
 mod away;
@@ -28,6 +29,7 @@ mod kinds;
 mod machine;
 mod memory;
 mod model;
+mod moves;
 mod oracle;
 mod plan;
 mod real;

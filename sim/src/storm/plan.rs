@@ -125,6 +125,8 @@ pub(super) struct Plan {
     pub closes: u64,
     /// Percent of the openings at which a production is away.
     pub away: u64,
+    /// Percent of the commands that add or remove a production.
+    pub moves: u64,
     /// Which planted bug; zero is none.
     pub mutant: u32,
     /// Tell also what happens in crash images.
@@ -177,6 +179,7 @@ impl Plan {
             crashes: rng.pick(&[0, 20, 60, 300]),
             closes: rng.pick(&[0, 10, 30]),
             away: 0,
+            moves: 0,
             mutant: 0,
             loud: false,
         };
@@ -200,7 +203,9 @@ impl Plan {
             let sizes: Vec<u64> = plan.devices().map(|d| d.size / u64::from(block)).collect();
             plan.faults = Faults::draw(&mut rng, &sizes, plan.turns);
         }
-        plan.go_away(&mut Rng::new(!seed ^ ASIDE));
+        let mut aside = Rng::new(!seed ^ ASIDE);
+        plan.go_away(&mut aside);
+        plan.come_and_go(&mut aside);
         plan
     }
 
@@ -214,6 +219,13 @@ impl Plan {
         if aside.chance(20) {
             self.away = aside.pick(&[20, 50, 80]);
             self.closes = self.closes.max(aside.pick(&[50, 100, 200]));
+        }
+    }
+
+    /// In some seeds with several productions they are taken out of the pool, and in again.
+    fn come_and_go(&mut self, aside: &mut Rng) {
+        if self.productions.len() > 1 && aside.chance(50) {
+            self.moves = aside.pick(&[10, 30, 60]);
         }
     }
 

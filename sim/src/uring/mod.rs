@@ -10,6 +10,7 @@
 
 pub mod arena;
 mod ops;
+mod poll;
 pub mod pool;
 pub mod ring;
 

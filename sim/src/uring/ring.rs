@@ -13,12 +13,13 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode, squeue::Entry, IoUring, Probe};
 
 use super::arena::{Arena, Span};
+use super::poll::Poll;
 
 /// How a ring is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ pub struct Setup {
     pub files: u32,
     /// Register the arena's fixed part.
     pub fixed_buffers: bool,
+    /// How long it may look for completions before it sleeps; zero: not at all.
+    pub poll: Duration,
 }
 
 /// What the kernel gave us, for the log and for choices.
@@ -100,6 +103,7 @@ pub struct Ring {
     /// Entries that found no room in the queue; bounded by the operations in flight.
     backlog: VecDeque<Entry>,
     free_slots: Vec<u32>,
+    poll: Poll,
     /// A duration in the arena that each flush waits before it begins.
     pub(super) flush_delay: Option<Span>,
     _own_thread: PhantomData<*const ()>,
@@ -127,8 +131,8 @@ impl Ring {
         };
         let free_slots = if fixed_files { (0..setup.files).rev().collect() } else { Vec::new() };
         let (backlog, flush_delay) = (VecDeque::new(), None);
-        let _own_thread = PhantomData;
-        Ok(Self { io, arena, features, backlog, free_slots, flush_delay, _own_thread })
+        let (poll, _own_thread) = (Poll::new(setup.poll), PhantomData);
+        Ok(Self { io, arena, features, backlog, free_slots, poll, flush_delay, _own_thread })
     }
 
     /// What the kernel gave us.
@@ -206,7 +210,8 @@ impl Ring {
     pub fn turn(&mut self, want: usize, patience: Option<Duration>) -> io::Result<()> {
         let want = if self.backlog.is_empty() { want } else { 0 };
         let result = match patience {
-            None => self.io.submit_and_wait(want),
+            None if want == 0 => self.io.submit_and_wait(0),
+            None => self.wait(want),
             Some(time) => {
                 let time = Timespec::from(time);
                 self.io.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&time))
@@ -223,6 +228,30 @@ impl Ring {
         }
     }
 
+    /// Waits without end; looks for a while before it sleeps.
+    fn wait(&mut self, want: usize) -> io::Result<usize> {
+        let begun = Instant::now();
+        let window = self.poll.window();
+        let mut result = Ok(0);
+        let mut there = false;
+        if !window.is_zero() {
+            result = self.io.submit();
+            while result.is_ok() && !there && begun.elapsed() < window {
+                // What the kernel has to do in our thread it does when we enter it to wait.
+                if self.io.submission().taskrun() {
+                    break;
+                }
+                there = self.io.completion().len() >= want;
+                std::hint::spin_loop();
+            }
+        }
+        if result.is_ok() && !there {
+            result = self.io.submit_and_wait(want);
+        }
+        self.poll.waited(begun.elapsed());
+        result
+    }
+
     /// Moves the completions that are there to the end of `into`.
     pub fn reap(&mut self, into: &mut Vec<Completion>) {
         into.extend(self.io.completion().map(|entry| completion(&entry)));
@@ -234,12 +263,12 @@ fn build(entries: u32) -> io::Result<(IoUring, bool)> {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(entries.saturating_mul(4)).setup_submit_all().dontfork();
     let mut best = builder.clone();
-    best.setup_single_issuer().setup_defer_taskrun();
+    best.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
     if let Ok(ring) = best.build(entries) {
         return Ok((ring, true));
     }
     let mut second = builder.clone();
-    second.setup_coop_taskrun();
+    second.setup_coop_taskrun().setup_taskrun_flag();
     if let Ok(ring) = second.build(entries) {
         tracing::info!("io_uring: no deferred completions here (Linux 6.1 has them)");
         return Ok((ring, false));

@@ -29,7 +29,7 @@ impl Engine for Fake {
         plan.save.size = plan.save.size.next_multiple_of(65536);
         plan.limits.copy_units = 128;
         // It does without no production, and knows none again.
-        plan.away = 0;
+        (plan.away, plan.moves) = (0, 0);
     }
 
     fn create(plan: &Plan, put: &mut dyn FnMut(u64, &[u8])) {
