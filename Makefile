@@ -6,7 +6,7 @@
 # make bench   measures it beside the peers that are installed
 # make modules KDIR=TREE   rwsnap.ko for a built tree of Linux 7.3 or later, into target/kmod
 # make ktest   the module's cases in a virtual machine; CASE=name one of them, DEBUG=1 on the debug
-#              kernel; ktest-full all of them on both kernels; ktest-shell a prompt in the guest
+#              kernel; ktest-full all of them on both (DEBUG=1: on that one); ktest-shell a prompt
 # make ktest-bench   measures the module beside dm-snapshot and dm-thin in the virtual machine
 # make setup fmt clippy symbols unit storm ktest    the parts of `make test`, alone
 
@@ -87,7 +87,7 @@ ktest:
 	$(ktest) run $(if $(CASE),--case $(CASE)) $(if $(DEBUG),--debug)
 
 ktest-full:
-	$(ktest) run --full
+	$(ktest) run --full $(if $(DEBUG),--debug)
 
 ktest-shell:
 	$(ktest) shell $(if $(DEBUG),--debug)
