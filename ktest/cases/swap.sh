@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # title: swapping to production and to a clone when memory is short
-# disks: 512M 1G
+# disks: 512M 2G
 # time: 240
 # memory: 640M
 . /ktest/cases/lib.sh
