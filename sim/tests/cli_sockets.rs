@@ -33,7 +33,7 @@ fn served(place: &Place, before: &str) -> Vec<String> {
     let words = [sudo, &["unshare", "--mount", "sh", "-euc", SCRIPT]].concat();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).current_dir(place.path("."));
-    command.env("RWSNAP", env!("CARGO_BIN_EXE_rwsnap")).env("BEFORE", before);
+    command.env("RWSNAP", "./rwsnap").env("BEFORE", before);
     command.env("RWSNAP_CONTROL_DEVICE", place.path("no-module"));
     for name in ["RWSNAP_RUNTIME_DIR", "RWSNAP_POOL", "XDG_RUNTIME_DIR"] {
         command.env_remove(name);
@@ -49,6 +49,8 @@ fn served(place: &Place, before: &str) -> Vec<String> {
 fn a_server_takes_the_first_folder_that_it_may_use() {
     let place = Place::new();
     let prod = place.production("prod.img", 4 << 20);
+    // It has to be found when another folder lies over /tmp.
+    std::fs::copy(env!("CARGO_BIN_EXE_rwsnap"), place.path("rwsnap")).unwrap();
     let create = ["-q", "create", "save.img", "--size", "16M", "--name", "here", "--production"];
     place.ok(&[create.as_slice(), &[prod.as_str()]].concat());
     for (before, socket) in [

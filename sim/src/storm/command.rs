@@ -94,6 +94,18 @@ fn item(text: &str) -> Item {
     Item { name: name(text), value: [0; 192] }
 }
 
+fn item_of(property: &str, value: &str) -> Item {
+    let mut item = item(property);
+    item.value.iter_mut().zip(value.bytes()).for_each(|(to, from)| *to = from);
+    item
+}
+
+fn add(dev: u16, size: u64, full: &str) -> Command {
+    let mut command = Command::new(Verb::Add, name(full));
+    (command.value, command.limit) = (u64::from(dev).into(), size.into());
+    command
+}
+
 /// The last part of a full name replaced.
 fn renamed(full: &str, part: &str) -> String {
     full.split_once('@').map_or_else(|| part.to_owned(), |(volume, _)| format!("{volume}@{part}"))
@@ -161,17 +173,10 @@ impl Change {
             Self::Hold(key) => Command::new(Verb::Hold, called(key)),
             Self::Release(key) => Command::new(Verb::Release, called(key)),
             Self::Set(key, property, value) => {
-                let mut property = item(property);
-                let bytes = property.value.iter_mut().zip(value.bytes());
-                bytes.for_each(|(to, from)| *to = from);
-                items.push(property);
+                items.push(item_of(property, value));
                 Command::new(Verb::Set, key.as_ref().map_or_else(Name::default, called))
             }
-            Self::Add { dev, size, name: full, .. } => {
-                let mut command = Command::new(Verb::Add, name(full));
-                (command.value, command.limit) = (u64::from(*dev).into(), (*size).into());
-                command
-            }
+            Self::Add { dev, size, name, .. } => add(*dev, *size, name),
             Self::Remove(key, force) => {
                 flags = if *force { FLAG_FORCE } else { 0 };
                 Command::new(Verb::Remove, called(key))

@@ -203,9 +203,7 @@ impl Plan {
             let sizes: Vec<u64> = plan.devices().map(|d| d.size / u64::from(block)).collect();
             plan.faults = Faults::draw(&mut rng, &sizes, plan.turns);
         }
-        let mut aside = Rng::new(!seed ^ ASIDE);
-        plan.go_away(&mut aside);
-        plan.come_and_go(&mut aside);
+        plan.go_away(&mut Rng::new(!seed ^ ASIDE));
         plan
     }
 
@@ -220,10 +218,7 @@ impl Plan {
             self.away = aside.pick(&[20, 50, 80]);
             self.closes = self.closes.max(aside.pick(&[50, 100, 200]));
         }
-    }
-
-    /// In some seeds with several productions they are taken out of the pool, and in again.
-    fn come_and_go(&mut self, aside: &mut Rng) {
+        // In some with several they are taken out of the pool, and in again.
         if self.productions.len() > 1 && aside.chance(50) {
             self.moves = aside.pick(&[10, 30, 60]);
         }
