@@ -68,7 +68,7 @@ pub(super) struct Serve {
     reactors: u16,
     /// How long a thread looks for work before it sleeps, in microseconds; it does so only while
     /// its waits are no longer than that. 0: never
-    #[arg(long, value_name = "US", default_value_t = 50)]
+    #[arg(long, value_name = "US", default_value_t = server::POLL_US)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=10_000))]
     poll: u32,
     /// Memory for the cache of metadata

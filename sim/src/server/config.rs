@@ -64,6 +64,9 @@ pub struct Pool {
     pub control: PathBuf,
 }
 
+/// How long a reactor looks for work before it sleeps if nobody says, in microseconds.
+pub const POLL_US: u32 = 50;
+
 /// How much a server may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -77,7 +80,7 @@ pub struct Limits {
     pub shared_bytes: u32,
     /// What each flush of a device takes longer: zero, but for measurements.
     pub flush_delay: Duration,
-    /// How long a reactor may look for work before it sleeps: zero: not at all.
+    /// How long a reactor may look for work before it sleeps; zero: not at all.
     pub poll: Duration,
 }
 
@@ -89,7 +92,7 @@ impl Default for Limits {
             connection_bytes: 8 << 20,
             shared_bytes: 32 << 20,
             flush_delay: Duration::ZERO,
-            poll: Duration::from_micros(50),
+            poll: Duration::from_micros(POLL_US.into()),
         }
     }
 }

@@ -41,7 +41,7 @@ mod token;
 mod volume;
 mod work;
 
-pub use config::{Begin, Config, Find, Limits, Listen, Plain, Pool, Ready, Served};
+pub use config::{Begin, Config, Find, Limits, Listen, Plain, Pool, Ready, Served, POLL_US};
 pub(crate) use listen::unix;
 pub(crate) use news::why_fenced;
 pub use run::run;
