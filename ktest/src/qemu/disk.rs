@@ -39,8 +39,10 @@ pub(super) fn attach(qemu: &mut Command, disks: &[Disk], folder: &Path) {
         };
         qemu.arg("-drive").arg(format!("if=none,id=d{number},format=raw,{behind}"));
         let block = disk.block_bytes;
+        // Without indirect descriptors: the driver allocates one for each request, atomically, and
+        // complains where a case has used up all memory on purpose.
         qemu.arg("-device").arg(format!(
-            "virtio-blk-pci,drive=d{number},serial=ktest{number},\
+            "virtio-blk-pci,indirect_desc=off,drive=d{number},serial=ktest{number},\
              logical_block_size={block},physical_block_size={block}"
         ));
     }
